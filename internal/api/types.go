@@ -1,0 +1,227 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/nano-os/nanoos/internal/crystal"
+	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/job"
+)
+
+// Version of the wire format; fields are only added within it.
+const Version = "nanoos/v1"
+
+// JobRequest is a job file in JSON. It is what POST /api/v1/jobs takes.
+type JobRequest struct {
+	Name       string            `json:"name,omitempty" maxLength:"200"`
+	Engine     string            `json:"engine,omitempty"` // may be absent with files: the deck says it
+	Structure  *StructureInput   `json:"structure,omitempty"`
+	Parameters json.RawMessage   `json:"parameters,omitempty"`
+	Files      []FileInput       `json:"files,omitempty"`
+	Resources  ResourcesInput    `json:"resources,omitzero"`
+	Queue      string            `json:"queue,omitempty"`
+	Priority   *int              `json:"priority,omitempty"` // 0…20
+	Retry      *RetryInput       `json:"retry,omitempty"`
+	Accept     string            `json:"accept,omitempty" enum:",not_converged"`
+	Hold       bool              `json:"hold,omitempty"`
+	RunAt      time.Time         `json:"run_at,omitzero"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Key        string            `json:"key,omitempty"` // also the Idempotency-Key header
+}
+
+// StructureInput is an inline structure, or the text of a structure file.
+type StructureInput struct {
+	crystal.Structure
+	Format string `json:"format,omitempty"` // cif, poscar, extxyz; empty: recognised
+	Name   string `json:"name,omitempty"`   // of the file, for messages
+	Text   string `json:"text,omitempty"`
+}
+
+// FileInput is a file of the job: its text here, or the hash of one uploaded before.
+type FileInput struct {
+	Name   string `json:"name"`
+	Text   string `json:"text,omitempty"`
+	SHA256 string `json:"sha256,omitempty"`
+}
+
+// ResourcesInput is what an attempt may occupy. Zero means the default.
+type ResourcesInput struct {
+	CPUs      int          `json:"cpus,omitempty"`
+	Memory    Bytes        `json:"memory,omitempty"` // "4GiB" or bytes
+	GPUs      int          `json:"gpus,omitempty"`
+	Tags      []string     `json:"tags,omitempty"`
+	Walltime  job.Duration `json:"walltime,omitempty"` // "10m", "1-12:00:00" or seconds
+	SoftLimit job.Duration `json:"soft_limit,omitempty"`
+	Log       Bytes        `json:"log,omitempty"`
+}
+
+// RetryInput changes the retry rule; absent fields keep their default.
+type RetryInput struct {
+	Max       *int          `json:"max,omitempty"`
+	Delay     *job.Duration `json:"delay,omitempty"`
+	MaxDelay  *job.Duration `json:"max_delay,omitempty"`
+	MaxLosses *int          `json:"max_losses,omitempty"`
+}
+
+// Bytes is a size that reads "512MiB", "4GiB", "2G" or a number, and is a number in JSON.
+type Bytes int64
+
+// Job is a job as people see it.
+type Job struct {
+	APIVersion string     `json:"apiVersion"`
+	Kind       string     `json:"kind"` // "Job"
+	ID         job.ID     `json:"id"`
+	Tenant     job.Tenant `json:"tenant"`
+	Name       string     `json:"name,omitempty"`
+	Engine     string     `json:"engine"`
+	Formula    string     `json:"formula,omitempty"`
+	Queue      string     `json:"queue"`
+	Priority   int        `json:"priority"`
+	State      job.State  `json:"state"`
+	Reason     job.Reason `json:"reason,omitempty"`
+	Message    string     `json:"message,omitempty"`
+	// Cancelling and ContactLost are derived while the job is RUNNING.
+	Cancelling  bool          `json:"cancelling,omitempty"`
+	ContactLost bool          `json:"contact_lost,omitempty"`
+	LastHeard   time.Time     `json:"last_heard,omitzero"`
+	Attempt     int           `json:"attempt"`
+	Failures    int           `json:"failures"`
+	Losses      int           `json:"losses"`
+	Retry       job.Retry     `json:"retry"`
+	Progress    *job.Progress `json:"progress,omitempty"`
+	Worker      string        `json:"worker,omitempty"`
+	Verdict     job.Verdict   `json:"verdict,omitempty"`
+	// Summary is the result in numbers, once there is one.
+	Summary    *engine.Summary   `json:"summary,omitempty"`
+	Failure    *job.Failure      `json:"failure,omitempty"`
+	Parameters json.RawMessage   `json:"parameters,omitempty"`
+	Structure  json.RawMessage   `json:"structure,omitempty"`
+	Files      []job.File        `json:"files,omitempty"`
+	Resources  Resources         `json:"resources"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Accept     string            `json:"accept,omitempty"`
+	Key        string            `json:"key,omitempty"`
+	CreatedAt  time.Time         `json:"created_at"`
+	QueuedAt   time.Time         `json:"queued_at,omitzero"`
+	StartedAt  time.Time         `json:"started_at,omitzero"`
+	EndedAt    time.Time         `json:"ended_at,omitzero"`
+	RunAt      time.Time         `json:"run_at,omitzero"`
+	// Warnings about the input, in the answer to a submission.
+	Warnings []engine.Warning `json:"warnings,omitempty"`
+}
+
+// Resources is what an attempt occupies, sizes in bytes, durations in seconds.
+type Resources struct {
+	job.Demand
+	Walltime  job.Duration `json:"walltime"`
+	SoftLimit job.Duration `json:"soft_limit"`
+}
+
+// JobList is one page of jobs.
+type JobList struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"` // "JobList"
+	Items      []Job  `json:"items"`
+	Next       string `json:"next,omitempty"` // cursor of the next page
+	Total      *int64 `json:"total,omitempty"`
+}
+
+// Result is everything that a run said. It is also what a worker stores.
+type Result struct {
+	APIVersion string `json:"apiVersion,omitempty"`
+	Kind       string `json:"kind,omitempty"` // "Result"
+	engine.Result
+	Files      []ResultFile    `json:"files,omitempty"`
+	Provenance json.RawMessage `json:"provenance,omitempty"`
+}
+
+// ResultFile is one kept file.
+type ResultFile struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// Problem is an RFC 9457 problem document; Message, Why and Fix are what the
+// command line prints.
+type Problem struct {
+	Type      string        `json:"type"`
+	Title     string        `json:"title"`
+	Status    int           `json:"status"`
+	Detail    string        `json:"detail,omitempty"`
+	Code      string        `json:"code"`
+	Message   string        `json:"message"`
+	Why       string        `json:"why,omitempty"`
+	Fix       string        `json:"fix,omitempty"`
+	RequestID string        `json:"request_id,omitempty"`
+	Problems  []job.Problem `json:"problems,omitempty"`
+}
+
+// Explanation answers "why is it not running" and "why did it fail".
+type Explanation struct {
+	APIVersion string        `json:"apiVersion"`
+	Kind       string        `json:"kind"` // "Explanation"
+	Job        job.ID        `json:"job"`
+	State      job.State     `json:"state"`
+	Summary    string        `json:"summary"` // one sentence
+	Waiting    []Reason      `json:"waiting,omitempty"`
+	Failure    *job.Failure  `json:"failure,omitempty"`
+	Budgets    string        `json:"budgets,omitempty"` // "program failures 1 of 3, losses 0 of 5"
+	Attempts   []job.Attempt `json:"attempts,omitempty"`
+	Commands   []string      `json:"commands,omitempty"` // what to do next
+}
+
+// Reason is one reason why a job waits.
+type Reason struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Fix     string `json:"fix,omitempty"`
+}
+
+// QueueInfo is a queue and what is in it.
+type QueueInfo struct {
+	Name   string              `json:"name"`
+	Paused *job.Request        `json:"paused,omitempty"`
+	Jobs   map[job.State]int64 `json:"jobs"`
+}
+
+// WorkerInfo is a worker and what it runs.
+type WorkerInfo struct {
+	Name      string    `json:"name"`
+	Host      string    `json:"host"`
+	Version   string    `json:"version"`
+	State     string    `json:"state"` // online, draining, contact_lost, left
+	StartedAt time.Time `json:"started_at"`
+	SeenAt    time.Time `json:"seen_at"`
+	Offer     job.Offer `json:"offer"`
+	Free      job.Offer `json:"free"`
+	Running   []job.ID  `json:"running"`
+}
+
+// EngineInfo is an engine, where it was found, and its schema.
+type EngineInfo struct {
+	Name      string            `json:"name"`
+	Title     string            `json:"title"`
+	Aliases   []string          `json:"aliases"`
+	Available bool              `json:"available"`
+	Version   string            `json:"version,omitempty"`
+	Programs  map[string]string `json:"programs,omitempty"` // program → path, absent ones missing
+	Library   []string          `json:"library,omitempty"`  // directories of pseudopotentials or potentials
+	Problem   string            `json:"problem,omitempty"`
+	Fix       string            `json:"fix,omitempty"`
+	Schema    json.RawMessage   `json:"schema,omitempty"`
+}
+
+// Status is the whole installation in one screen.
+type Status struct {
+	APIVersion string       `json:"apiVersion"`
+	Kind       string       `json:"kind"` // "Status"
+	Service    string       `json:"service"`
+	Version    string       `json:"version"`
+	Time       time.Time    `json:"time"`
+	StartedAt  time.Time    `json:"started_at"`
+	Queues     []QueueInfo  `json:"queues"`
+	Workers    []WorkerInfo `json:"workers"`
+	Problems   []Reason     `json:"problems,omitempty"`
+}
