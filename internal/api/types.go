@@ -127,20 +127,13 @@ type JobList struct {
 	Total      *int64 `json:"total,omitempty"`
 }
 
-// Result is everything that a run said. It is also what a worker stores.
+// Result is everything that is known of how a job ended.
 type Result struct {
-	APIVersion string `json:"apiVersion,omitempty"`
-	Kind       string `json:"kind,omitempty"` // "Result"
-	engine.Result
-	Files      []ResultFile    `json:"files,omitempty"`
-	Provenance json.RawMessage `json:"provenance,omitempty"`
-}
-
-// ResultFile is one kept file.
-type ResultFile struct {
-	Name   string `json:"name"`
-	Size   int64  `json:"size"`
-	SHA256 string `json:"sha256"`
+	APIVersion string    `json:"apiVersion"`
+	Kind       string    `json:"kind"` // "Result"
+	Job        job.ID    `json:"job"`
+	State      job.State `json:"state"`
+	engine.Report
 }
 
 // Problem is an RFC 9457 problem document; Message, Why and Fix are what the
