@@ -71,6 +71,9 @@ type Outcome struct {
 	// Failure is nil when the attempt succeeded.
 	Failure *Failure `json:"failure,omitempty"`
 	Exit    *Exit    `json:"exit,omitempty"`
+	// Marked says that nobody saw the exit, and that the code's own completion
+	// marker and the check of the result stand for it (R8).
+	Marked bool `json:"marked,omitempty"`
 	// Released gives the job back unharmed: nothing ran, and the attempt does
 	// not count.
 	Released bool `json:"released,omitempty"`
