@@ -21,6 +21,9 @@ type Executor interface {
 	// Attach finds the run of an attempt that was started earlier, perhaps by
 	// another process. It is job.NotFound when no such attempt is here.
 	Attach(ctx context.Context, id job.ID, attempt int) (Run, error)
+	// WorkDir is where the work directory of an attempt is or will be, so that
+	// the environment of its programs can name it.
+	WorkDir(id job.ID, attempt int) string
 	// List returns every attempt that is here, in any condition.
 	List(ctx context.Context) ([]Found, error)
 	// Remove deletes an attempt that has ended, with all its files.

@@ -1,12 +1,21 @@
 // Package worker runs the jobs that one machine has claimed: it claims what
 // fits, stages files, starts the engine under the executor, follows its output,
-// parses what it left and reports. It never touches the database.
+// parses what it left and reports. It never touches the database, and it may
+// die at any time: the programs go on, and the next worker on the machine takes
+// them over.
 package worker
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
 	"time"
 
+	"github.com/nano-os/nanoos/internal/artifact"
+	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/executor"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -16,7 +25,7 @@ type Queue interface {
 	// Attach begins the session of a worker and settles what its host ran before.
 	Attach(ctx context.Context, s job.Session, found []job.Found) (job.Attachment, error)
 	// Claim waits at most wait for jobs that fit free, and returns up to max
-	// leases, possibly none.
+	// leases, possibly none. It returns what it has claimed even when ctx ends.
 	Claim(ctx context.Context, worker string, free job.Offer, max int, wait time.Duration) ([]job.Lease, error)
 	// Beat renews the session and reports progress. The answer has an order
 	// for every job held.
@@ -27,4 +36,137 @@ type Queue interface {
 	Finish(ctx context.Context, l job.Lease, out job.Outcome) error
 	// Leave ends the session; running programs go on and wait to be adopted.
 	Leave(ctx context.Context, worker string) error
+}
+
+// Options of a Worker. Queue, Executor, Artifacts, Machine and Engines are
+// required.
+type Options struct {
+	Session   job.Session
+	Queue     Queue
+	Executor  executor.Executor
+	Artifacts artifact.Store
+	Machine   *Machine
+	Engines   []engine.Engine
+	Log       *slog.Logger
+	// BeatEvery is the period of heartbeats (10 s). Progress that changed goes
+	// out earlier, at most once a second.
+	BeatEvery time.Duration
+	// MinFree stops claims while the disk of the work directories has fewer
+	// bytes free (2 GiB, or 5 % if that is less).
+	MinFree int64
+	// LateKeep is how long the files of an attempt that lost its job are kept (7 days).
+	LateKeep time.Duration
+}
+
+// Worker runs the jobs of one machine.
+type Worker struct {
+	opt Options
+
+	mu   sync.Mutex
+	runs map[job.ID]*run // guarded by mu; what is held now
+	// freed is closed and replaced when resources become free; guarded by mu.
+	freed chan struct{}
+	// moved receives when some run has progress to report.
+	moved chan struct{}
+}
+
+// New returns a worker; Run starts it.
+func New(opt Options) *Worker {
+	if opt.BeatEvery == 0 {
+		opt.BeatEvery = 10 * time.Second
+	}
+	if opt.LateKeep == 0 {
+		opt.LateKeep = 7 * 24 * time.Hour
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Worker{opt: opt, runs: map[job.ID]*run{}, freed: make(chan struct{}), moved: make(chan struct{}, 1)}
+}
+
+// Run attaches, claims and runs jobs until ctx ends. It then leaves at once:
+// programs go on without it and are adopted by the next worker here (G7, G14).
+func (w *Worker) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errors.New("worker ended"))
+
+	if err := w.attach(ctx, &wg); err != nil {
+		return fmt.Errorf("attach worker %s: %w", w.opt.Session.Worker, err)
+	}
+	wg.Go(func() { w.beatLoop(ctx, &wg) })
+	wg.Go(func() { w.orderLoop(ctx) })
+	w.claimLoop(ctx, &wg)
+
+	leave, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer done()
+	if err := w.opt.Queue.Leave(leave, w.opt.Session.Worker); err != nil {
+		w.opt.Log.Warn("could not say goodbye to the queue", "error", err)
+	}
+	return nil
+}
+
+// hold registers a lease and starts its run; a lease that is held already, with
+// an older fence, is renewed in place.
+func (w *Worker) hold(ctx context.Context, wg *sync.WaitGroup, l job.Lease, onDisk bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r, held := w.runs[l.Job.ID]; held {
+		if r.lease.Job.Attempt == l.Job.Attempt {
+			r.setFence(l.Fence)
+			return
+		}
+		// Our own older attempt of a job that has come back to us: it has lost.
+		r.order(job.Drop)
+	}
+	r := newRun(w, l, onDisk)
+	w.runs[l.Job.ID] = r
+	wg.Go(func() {
+		r.live(ctx)
+		w.release(r)
+	})
+}
+
+func (w *Worker) release(r *run) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.runs[r.lease.Job.ID] == r {
+		delete(w.runs, r.lease.Job.ID)
+	}
+	close(w.freed)
+	w.freed = make(chan struct{})
+}
+
+// free returns what is not occupied, and a channel that closes when more is.
+func (w *Worker) free() (job.Offer, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o := w.opt.Session.Offer
+	for _, r := range w.runs {
+		o = o.Less(r.lease.Job.Spec.Demand)
+	}
+	return o, w.freed
+}
+
+// held returns the run of a job under a fence, or nil.
+func (w *Worker) held(id job.ID, f job.Fence) *run {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r := w.runs[id]; r != nil && (f == 0 || r.fence() == f) {
+		return r
+	}
+	return nil
+}
+
+// pause waits, and reports false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }

@@ -1,0 +1,90 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/nano-os/nanoos/internal/job"
+)
+
+const (
+	// claimWait is how long one claim stays open at an idle queue.
+	claimWait = 30 * time.Second
+	// claimMax is how many jobs one reply may bring: short jobs profit from
+	// several, and no reply holds more than fits now.
+	claimMax = 16
+	// retryPause follows a call to the queue that did not get through.
+	retryPause = time.Second
+)
+
+// claimLoop keeps one claim open while anything is free.
+func (w *Worker) claimLoop(ctx context.Context, wg *sync.WaitGroup) {
+	for ctx.Err() == nil {
+		free, freed := w.free()
+		if free.CPUs < 1 || free.Memory < 1 {
+			select {
+			case <-ctx.Done():
+			case <-freed:
+			}
+			continue
+		}
+		if !w.diskReady(ctx) {
+			continue
+		}
+		leases, err := w.claimOnce(ctx, free, freed)
+		for _, l := range leases {
+			w.hold(ctx, wg, l, false)
+		}
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case job.CodeOf(err) == job.NotFound:
+			// The queue does not know this session: it was declared lost.
+			if err := w.attach(ctx, wg); err != nil {
+				w.opt.Log.Warn("cannot attach to the queue", "error", err)
+				pause(ctx, retryPause)
+			}
+		default:
+			w.opt.Log.Warn("cannot claim", "error", err)
+			pause(ctx, retryPause)
+		}
+	}
+}
+
+// claimOnce claims what fits; it asks anew when more becomes free meanwhile.
+func (w *Worker) claimOnce(ctx context.Context, free job.Offer, freed <-chan struct{}) ([]job.Lease, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer cancel()
+	watch.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-freed:
+			cancel()
+		}
+	})
+	leases, err := w.opt.Queue.Claim(ctx, w.opt.Session.Worker, free, claimMax, claimWait)
+	if ctx.Err() != nil {
+		err = nil
+	}
+	return leases, err
+}
+
+// diskReady reports whether the disk has room for another job; if not it waits
+// a little and says so once a minute (S10).
+func (w *Worker) diskReady(ctx context.Context) bool {
+	free, total, err := diskSpace(w.opt.Machine.StateDir)
+	floor := w.opt.MinFree
+	if floor == 0 {
+		floor = min(2<<30, total/20)
+	}
+	if err != nil || free >= floor {
+		return true
+	}
+	w.opt.Log.Warn("not claiming: the disk is almost full",
+		"directory", w.opt.Machine.StateDir, "free_bytes", free, "needed_bytes", floor)
+	pause(ctx, 5*time.Second)
+	return false
+}

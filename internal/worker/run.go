@@ -1,0 +1,207 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nano-os/nanoos/internal/artifact"
+	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/executor"
+	"github.com/nano-os/nanoos/internal/job"
+)
+
+// run takes one lease from the claim to the finish.
+type run struct {
+	w      *Worker
+	lease  job.Lease // its Fence is read with fence()
+	onDisk bool      // the attempt is here already: take it over
+	log    *slog.Logger
+	// ordered is closed by the first order to stop; why says which.
+	ordered chan struct{}
+
+	eng  engine.Engine
+	plan *engine.Plan
+	proc executor.Run
+	exit *job.Exit
+
+	mu      sync.Mutex
+	current job.Fence     // guarded by mu
+	last    *job.Progress // guarded by mu
+	why     job.Action    // guarded by mu
+	files   executor.Run  // guarded by mu; set once the attempt has files to show
+}
+
+func newRun(w *Worker, l job.Lease, onDisk bool) *run {
+	return &run{
+		w: w, lease: l, onDisk: onDisk, current: l.Fence, ordered: make(chan struct{}),
+		log: w.opt.Log.With("job", l.Job.ID, "attempt", l.Job.Attempt),
+	}
+}
+
+// errAbandoned means that this worker is leaving: the attempt goes on without it.
+var errAbandoned = errors.New("the worker is leaving")
+
+// live is the life of an attempt, phase by phase. A phase that cannot go on
+// ends the attempt with a failure of its own words; losing the job or leaving
+// ends it in silence.
+func (r *run) live(ctx context.Context) {
+	phases := []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"plan", r.makePlan},
+		{"start", r.start},
+		{"follow", r.follow},
+		{"collect", r.collect},
+	}
+	for _, p := range phases {
+		err := p.do(ctx)
+		if err == nil {
+			continue
+		}
+		if ctx.Err() != nil || errors.Is(err, errAbandoned) {
+			r.log.Debug("left an attempt to its supervisor", "phase", p.name)
+			return
+		}
+		r.log.Warn("attempt cannot go on", "phase", p.name, "error", err)
+		r.finish(ctx, job.Outcome{Failure: failureOf(p.name, err)})
+		return
+	}
+}
+
+// makePlan finds the engine and asks it for files and commands.
+func (r *run) makePlan(ctx context.Context) error {
+	spec := r.lease.Job.Spec
+	eng, _ := engine.ByName(r.w.opt.Engines, spec.Engine)
+	if eng == nil {
+		return &job.Error{Code: job.Unavailable, Message: fmt.Sprintf("engine %q is not known here", spec.Engine)}
+	}
+	r.eng = eng
+	inputs := r.w.opt.Machine.Inputs(eng.Name())
+	inputs.Files = artifact.InputFS(ctx, r.w.opt.Artifacts, spec.Files)
+	plan, err := eng.Plan(spec, inputs)
+	if err != nil {
+		return err
+	}
+	r.plan = plan
+	return nil
+}
+
+// start begins the attempt, or takes over the one that is here.
+func (r *run) start(ctx context.Context) error {
+	if r.dropped() {
+		return job.Errorf(job.Fenced, "the job had a new owner before it started")
+	}
+	if r.onDisk {
+		proc, err := r.w.opt.Executor.Attach(ctx, r.lease.Job.ID, r.lease.Job.Attempt)
+		if err == nil {
+			r.log.Info("took over an attempt")
+			r.setProc(proc)
+			return nil
+		}
+		if job.CodeOf(err) != job.NotFound {
+			return fmt.Errorf("take over the attempt: %w", err)
+		}
+	}
+	task, err := r.task()
+	if err != nil {
+		return err
+	}
+	proc, err := r.w.opt.Executor.Start(ctx, task)
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	r.log.Info("started", "engine", r.eng.Name())
+	r.setProc(proc)
+	return nil
+}
+
+// task turns the plan into what the executor runs.
+func (r *run) task() (executor.Task, error) {
+	spec := r.lease.Job.Spec
+	commands, err := r.w.opt.Machine.Commands(r.plan.Steps)
+	if err != nil {
+		return executor.Task{}, err
+	}
+	return executor.Task{
+		ID: r.lease.Job.ID, Attempt: r.lease.Job.Attempt,
+		Stage: r.stage,
+		Steps: commands,
+		Env:   r.w.opt.Machine.environment(r.lease, r.plan, r.w.opt.Executor.WorkDir(r.lease.Job.ID, r.lease.Job.Attempt)),
+		Stop:  executor.SoftStop{Create: r.plan.Stop.Create, Wait: r.plan.Stop.Wait},
+		Soft:  spec.Soft(), Hard: time.Duration(spec.Walltime),
+		Limits: executor.Limits{
+			Memory: spec.Demand.Memory, CPUs: spec.Demand.CPUs, Log: spec.LogLimit,
+			// Enough for the threads of any MPI run on one machine, and far
+			// below what hurts the machine.
+			Processes: 1024 + 64*spec.Demand.CPUs,
+			OpenFiles: 8192,
+		},
+	}, nil
+}
+
+// order makes the run stop: job.Stop for a cancel, job.Drop when it was fenced.
+// A drop after a stop changes the ending from a report to silence.
+func (r *run) order(a job.Action) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.why == "" {
+		close(r.ordered)
+	}
+	if r.why != job.Drop {
+		r.why = a
+	}
+}
+
+func (r *run) dropped() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.why == job.Drop
+}
+
+func (r *run) fence() job.Fence {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.current
+}
+
+func (r *run) setFence(f job.Fence) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.current = f
+}
+
+func (r *run) progress() *job.Progress {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}
+
+// setProc makes the attempt's files visible to readers of its logs.
+func (r *run) setProc(p executor.Run) {
+	r.proc = p
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.files = p
+}
+
+// failureOf words a phase that could not go on.
+func failureOf(phase string, err error) *job.Failure {
+	f := &job.Failure{Class: job.ClassInternal, Code: "launch_failed", Message: phase + ": " + err.Error(), Digest: phase + "\x00" + err.Error()}
+	e, ok := errors.AsType[*job.Error](err)
+	if !ok {
+		return f
+	}
+	f.Message, f.Fix = e.Error(), e.Fix
+	switch e.Code {
+	case job.Invalid:
+		f.Class, f.Code = job.ClassInput, "input_error"
+	case job.Unavailable, job.NotFound:
+		f.Class = job.ClassEnvironment
+	}
+	return f
+}
