@@ -4,6 +4,16 @@
 //
 // The interface is an internal seam with a shared suite, not an extension
 // point.
+//
+// Rules that hold throughout:
+//
+//   - Times are kept to the microsecond and returned in UTC.
+//   - A Spec keeps its value, not its bytes; results and the data of events
+//     return byte for byte.
+//   - A method that writes does all it was asked or nothing, so a caller may go
+//     on after its error.
+//   - A limit of zero or less yields nothing.
+//   - Lists of ids are taken to hold each id once.
 package store
 
 import (
@@ -22,6 +32,10 @@ type Store interface {
 	// nothing else: implementations may commit several callers together. fn may
 	// run again after a serialization failure, so it must not have effects
 	// outside tx, and it must not block.
+	//
+	// A ctx that ends before fn's turn makes Write return its cause without
+	// running fn; from then on the end of ctx is ignored. While the disk is full
+	// or broken, Write is job.Unavailable and Read goes on.
 	Write(ctx context.Context, fn func(Tx) error) error
 	Close() error
 }
@@ -35,33 +49,46 @@ type ReadTx interface {
 	// Job returns one job, without its result. An absent job, or one of another
 	// tenant, is job.NotFound. The empty tenant means any.
 	Job(ctx context.Context, t job.Tenant, id job.ID) (job.Job, error)
-	// Result returns the stored result of a job: nil if it has none.
+	// Result returns the stored result of a job: nil if it has none. An absent
+	// job is job.NotFound, as in Job.
 	Result(ctx context.Context, t job.Tenant, id job.ID) ([]byte, error)
 	// Resolve returns the jobs, newest first and at most limit, whose id begins
-	// or ends with ref, or whose name equals it.
+	// or ends with ref, or whose name equals it. The empty ref fits none.
 	Resolve(ctx context.Context, t job.Tenant, ref string, limit int) ([]job.ID, error)
 	// ByKey returns the job submitted under an idempotency key and the digest
 	// of its spec, or job.NotFound.
 	ByKey(ctx context.Context, t job.Tenant, key string) (j job.Job, digest string, err error)
-	// Jobs lists jobs without results, newest first unless q.Oldest.
+	// Jobs lists jobs without results in the order of their insertion, newest
+	// first unless q.Oldest. A row that cannot be read is left out, and is
+	// job.Internal for Job. next is empty after the last page. A limit out of
+	// range, an unknown state, or a cursor that Jobs did not return for the same
+	// order, is job.Invalid.
 	Jobs(ctx context.Context, q JobQuery) (page []job.Job, next Cursor, err error)
-	// Counts returns how many jobs are in each queue and state.
+	// Counts returns how many jobs are in each queue and state, by queue, then
+	// in the order of job.States; pairs without jobs are left out. It costs the
+	// same however many jobs there are.
 	Counts(ctx context.Context, t job.Tenant) ([]Count, error)
 
-	// Lanes returns the lanes that have a QUEUED job in a queue that is not paused.
+	// Lanes returns the lanes that have a QUEUED job in a queue that is not
+	// paused, by ID. A lane's demand is the rounded one of its jobs.
 	Lanes(ctx context.Context) ([]Lane, error)
 	// Heads returns the first perLane QUEUED jobs of each lane, by priority,
-	// highest first, then by age, oldest first.
+	// highest first, then by age, oldest first; lanes come in the order asked.
 	Heads(ctx context.Context, lanes []LaneID, perLane int) ([]Head, error)
 	// Due returns PENDING jobs whose RunAt has come, earliest first.
 	Due(ctx context.Context, limit int) ([]job.ID, error)
 	// NextDue returns the earliest RunAt of a PENDING job; zero means none.
 	NextDue(ctx context.Context) (time.Time, error)
-	// RunningOn returns the RUNNING jobs of a worker; the empty name means those of all.
+	// RunningOn returns the RUNNING jobs of a worker without results, oldest
+	// first; the empty name means those of all. A row that cannot be read is
+	// left out.
 	RunningOn(ctx context.Context, worker string) ([]job.Job, error)
-	// Usage returns the CPUs that each tenant's RUNNING jobs occupy.
+	// Usage returns the CPUs that each tenant's RUNNING jobs occupy; a tenant
+	// without one is absent.
 	Usage(ctx context.Context) (map[job.Tenant]float64, error)
 
+	// Attempts returns the attempts of a job by number. An absent job is
+	// job.NotFound, as in Job.
 	Attempts(ctx context.Context, t job.Tenant, id job.ID) ([]job.Attempt, error)
 	// EventsAfter returns events in commit order, Seq ascending. The empty
 	// tenant or job means any.
@@ -69,6 +96,7 @@ type ReadTx interface {
 	// LastEvent returns the highest committed Seq, 0 if there is none.
 	LastEvent(ctx context.Context) (int64, error)
 
+	// Queues and Workers return all that were saved, by name.
 	Queues(ctx context.Context) ([]Queue, error)
 	Workers(ctx context.Context) ([]Worker, error)
 	// Meta returns a stored setting of the installation, "" if absent.
@@ -79,42 +107,48 @@ type ReadTx interface {
 type Tx interface {
 	ReadTx
 
-	// InsertJobs adds jobs, all or none, in the given order: ages within a lane
+	// InsertJobs adds jobs as they are, in the given order: ages within a lane
 	// follow it. digests[i] belongs to jobs[i].Spec and may be empty without a
-	// key. A key in use is job.Conflict.
+	// key. An id or a tenant's key in use is job.Conflict.
 	InsertJobs(ctx context.Context, jobs []job.Job, digests []string) error
 	// LockJobs returns those of ids that exist, without results, in the order
 	// of ids, and keeps them from other writers until the transaction ends.
 	LockJobs(ctx context.Context, ids []job.ID) ([]job.Job, error)
-	// SaveJobs writes everything but ID, Tenant, Spec and CreatedAt, and the
-	// priority in Spec, which may change. Each job's Rev must be the stored one
-	// (job.Conflict otherwise) and job.CanMove must permit the change of state
-	// from the stored one; a FAILED or CANCELLED job that goes to QUEUED loses
-	// its result and failure. A nil Result keeps the stored one. The stored Rev
-	// rises by one; the caller's copy is updated.
+	// SaveJobs writes everything but ID, Tenant, CreatedAt and Spec; of the
+	// Spec it writes the Priority, which may change. Each job's Rev must be the
+	// stored one and job.CanMove must permit the change of state from the stored
+	// one; job.Conflict otherwise, job.NotFound for an absent job. An empty
+	// Result keeps the stored one. A FAILED or CANCELLED job that goes to QUEUED
+	// loses its result and failure. The stored Rev rises by one; the caller's
+	// copy is updated in Rev, and in what the job lost.
 	SaveJobs(ctx context.Context, jobs []job.Job) error
 	// SaveProgress stores progress of RUNNING jobs whose fence is current,
-	// silently skips the others, and changes no Rev.
+	// silently skips the others and those without progress, and changes no Rev.
 	SaveProgress(ctx context.Context, held []job.Held) error
 
 	// InsertAttempts and SaveAttempts write attempts, keyed by job and number;
-	// numbers of a job are 1…n without a gap (I2).
+	// numbers of a job are 1…n without a gap (I2): inserting any but the next is
+	// job.Conflict, and an absent job, or an absent attempt to save, is
+	// job.NotFound.
 	InsertAttempts(ctx context.Context, as []job.Attempt) error
 	SaveAttempts(ctx context.Context, as []job.Attempt) error
-	// AppendEvents adds events; Seq and At are set by the store.
+	// AppendEvents adds events; Seq and At (Now) are set by the store, not in
+	// ev. An event of a job that is absent is job.NotFound; one without a job is
+	// an event of the installation.
 	AppendEvents(ctx context.Context, ev []job.Event) error
 
 	// SaveQueue creates or changes a queue.
 	SaveQueue(ctx context.Context, q Queue) error
 	// SaveWorker creates or replaces a worker; RenewWorker sets its SeenAt to
-	// Now and is job.NotFound for an unknown name.
+	// Now and is job.NotFound for an unknown name. Deleting an unknown one does
+	// nothing.
 	SaveWorker(ctx context.Context, w Worker) error
 	RenewWorker(ctx context.Context, name string) error
 	DeleteWorker(ctx context.Context, name string) error
 	SetMeta(ctx context.Context, key, value string) error
 
 	// Lead takes or keeps the leader's lease until Now + ttl, and reports
-	// whether it is held by name.
+	// whether it is held by name. A lease is free from the moment it ends.
 	Lead(ctx context.Context, name string, ttl time.Duration) (bool, error)
 }
 
