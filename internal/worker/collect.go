@@ -131,7 +131,7 @@ func (r *run) keep(ctx context.Context, files attemptFS) ([]engine.KeptFile, err
 	return kept, nil
 }
 
-var errNotPlain = errors.New("not a plain file with one name")
+var errNotPlain = errors.New("not a plain file with one name of ordinary length")
 
 func (r *run) keepOne(ctx context.Context, files attemptFS, name string) (engine.KeptFile, error) {
 	f, err := files.Open(name)
@@ -147,6 +147,9 @@ func (r *run) keepOne(ctx context.Context, files attemptFS, name string) (engine
 		return engine.KeptFile{}, errNotPlain
 	}
 	key := artifact.RunKey(r.lease.Job.ID, r.fence(), name)
+	if artifact.CheckKey(key) != nil {
+		return engine.KeptFile{}, errNotPlain
+	}
 	stored, err := r.w.opt.Artifacts.Put(ctx, key, io.LimitReader(f, info.Size()), -1)
 	if err != nil {
 		return engine.KeptFile{}, err

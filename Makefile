@@ -1,0 +1,60 @@
+# nanoos: what people and machines do with this repository.
+# A bare `make` prints this help.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED := 0
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+BIN := bin/nanoos
+
+.PHONY: help
+help: ## print this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/nanoos
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/nanoos
+
+.PHONY: demo
+demo: build ## run silicon (Quantum ESPRESSO) and aluminium (LAMMPS) through one node
+	@scripts/engines.sh || true
+	@scripts/demo.sh
+
+.PHONY: test
+test: ## everything: engines installed, format, vet, unit tests, real codes, crash tests, other platforms
+	@scripts/engines.sh $(if $(CI),--required)
+	@scripts/test.sh
+
+.PHONY: check
+check: ## format, vet, import rules and unit tests: seconds, nothing to install
+	@scripts/format.sh
+	go vet ./...
+	go test -short ./...
+
+.PHONY: race
+race: ## unit tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -short -race ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser for FUZZTIME (30s) each
+	@scripts/fuzz.sh
+
+.PHONY: bench
+bench: build ## submit, pickup and drain beside the limit of this machine
+	$(BIN) bench
+
+.PHONY: cross
+cross: ## build for the other platforms
+	GOOS=darwin GOARCH=arm64 go build -o /dev/null ./cmd/nanoos
+	GOOS=linux GOARCH=arm64 go build -o /dev/null ./cmd/nanoos
+
+.PHONY: golden
+golden: ## rewrite the golden files after a reviewed change
+	go test . ./internal/... ./cmd/... -update
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin build
