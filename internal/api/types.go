@@ -109,6 +109,16 @@ type Job struct {
 	RunAt      time.Time         `json:"run_at,omitzero"`
 	// Warnings about the input, in the answer to a submission.
 	Warnings []engine.Warning `json:"warnings,omitempty"`
+	// Plan is what would run, in the answer to a dry run.
+	Plan *Plan `json:"plan,omitempty"`
+}
+
+// Plan is what the engine made of a job: the files it writes and the commands
+// it starts.
+type Plan struct {
+	Files    map[string]string `json:"files,omitempty"`
+	Library  []string          `json:"library,omitempty"` // pseudopotentials and potentials it needs
+	Commands []string          `json:"commands,omitempty"`
 }
 
 // Resources is what an attempt occupies, sizes in bytes, durations in seconds.
@@ -125,6 +135,137 @@ type JobList struct {
 	Items      []Job  `json:"items"`
 	Next       string `json:"next,omitempty"` // cursor of the next page
 	Total      *int64 `json:"total,omitempty"`
+}
+
+// BulkRequest submits many jobs at once.
+type BulkRequest struct {
+	Jobs []JobRequest `json:"jobs" minItems:"1" maxItems:"10000"`
+	// Atomic accepts all jobs or none; otherwise the valid ones are accepted.
+	Atomic bool `json:"atomic,omitempty"`
+}
+
+// BulkResult has one item per job of the request, in its order.
+type BulkResult struct {
+	APIVersion string     `json:"apiVersion"`
+	Kind       string     `json:"kind"` // "BulkResult"
+	Accepted   int        `json:"accepted"`
+	Refused    int        `json:"refused"`
+	Items      []BulkItem `json:"items"`
+}
+
+// BulkItem is an accepted job, or why it was refused.
+type BulkItem struct {
+	Job      *Job     `json:"job,omitempty"`
+	Existing bool     `json:"existing,omitempty"` // its key had been used before
+	Problem  *Problem `json:"problem,omitempty"`
+}
+
+// ActionRequest goes with cancel, retry, hold and release.
+type ActionRequest struct {
+	Why string `json:"why,omitempty" maxLength:"1000"`
+}
+
+// JobPatch changes a waiting job.
+type JobPatch struct {
+	Priority *int `json:"priority,omitempty" minimum:"0" maximum:"20"`
+}
+
+// QueuePatch pauses or resumes a queue.
+type QueuePatch struct {
+	Paused *bool  `json:"paused,omitempty"`
+	Why    string `json:"why,omitempty" maxLength:"1000"`
+}
+
+// QueueRequest makes a queue.
+type QueueRequest struct {
+	Name     string       `json:"name"`
+	Walltime job.Duration `json:"walltime,omitempty"` // default of its jobs
+}
+
+// AttemptList is the attempts of a job, the first one first.
+type AttemptList struct {
+	APIVersion string        `json:"apiVersion"`
+	Kind       string        `json:"kind"` // "AttemptList"
+	Items      []job.Attempt `json:"items"`
+}
+
+// Event is a line in a job's history; or, with Seq 0, news that are not kept.
+type Event struct {
+	job.Event
+	// Progress goes with the kind "progress".
+	Progress *job.Progress `json:"progress,omitempty"`
+}
+
+// EventProgress is the kind of events that report progress; they have no Seq
+// and are not kept.
+const EventProgress job.EventKind = "progress"
+
+// EventList is one page of events, the oldest first.
+type EventList struct {
+	APIVersion string  `json:"apiVersion"`
+	Kind       string  `json:"kind"` // "EventList"
+	Items      []Event `json:"items"`
+	Next       string  `json:"next,omitempty"` // value of after for the next page
+}
+
+// File is a stored file of a job.
+type File struct {
+	Name    string    `json:"name"`
+	Size    int64     `json:"size"`
+	SHA256  string    `json:"sha256"`
+	At      time.Time `json:"at,omitzero"`
+	Attempt int       `json:"attempt,omitempty"` // 0 for an input
+	URL     string    `json:"url"`               // path on this server
+}
+
+// FileList is the stored files of a job.
+type FileList struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"` // "FileList"
+	Items      []File `json:"items"`
+}
+
+// Upload is what is known of an uploaded input.
+type Upload struct {
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size"`
+}
+
+// QueueList, WorkerList and EngineList are complete lists.
+type QueueList struct {
+	APIVersion string      `json:"apiVersion"`
+	Kind       string      `json:"kind"` // "QueueList"
+	Items      []QueueInfo `json:"items"`
+}
+
+type WorkerList struct {
+	APIVersion string       `json:"apiVersion"`
+	Kind       string       `json:"kind"` // "WorkerList"
+	Items      []WorkerInfo `json:"items"`
+}
+
+type EngineList struct {
+	APIVersion string       `json:"apiVersion"`
+	Kind       string       `json:"kind"` // "EngineList"
+	Items      []EngineInfo `json:"items"`
+}
+
+// VersionInfo says what answers.
+type VersionInfo struct {
+	APIVersion string    `json:"apiVersion"`
+	Kind       string    `json:"kind"` // "Version"
+	Service    string    `json:"service"`
+	Version    string    `json:"version"`
+	StartedAt  time.Time `json:"started_at"`
+	Time       time.Time `json:"time"`
+}
+
+// Health answers /healthz and /readyz.
+type Health struct {
+	Status  string            `json:"status"` // healthy, or unavailable
+	Service string            `json:"service"`
+	Version string            `json:"version"`
+	Checks  map[string]string `json:"checks,omitempty"` // what was looked at: "ok" or what is wrong
 }
 
 // Result is everything that is known of how a job ended.
@@ -174,9 +315,10 @@ type Reason struct {
 
 // QueueInfo is a queue and what is in it.
 type QueueInfo struct {
-	Name   string              `json:"name"`
-	Paused *job.Request        `json:"paused,omitempty"`
-	Jobs   map[job.State]int64 `json:"jobs"`
+	Name     string              `json:"name"`
+	Paused   *job.Request        `json:"paused,omitempty"`
+	Walltime job.Duration        `json:"walltime,omitempty"` // default of its jobs
+	Jobs     map[job.State]int64 `json:"jobs"`
 }
 
 // WorkerInfo is a worker and what it runs.
