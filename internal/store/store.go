@@ -7,7 +7,8 @@
 //
 // Rules that hold throughout:
 //
-//   - Times are kept to the microsecond and returned in UTC.
+//   - Times are instants, kept to at least the microsecond; their zone may
+//     change.
 //   - A Spec keeps its value, not its bytes; results and the data of events
 //     return byte for byte.
 //   - A method that writes does all it was asked or nothing, so a caller may go
