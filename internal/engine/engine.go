@@ -172,3 +172,13 @@ const (
 	ProgramError       Outcome = "program_error"  // ended badly, cause not recognised
 	ResultInvalid      Outcome = "result_invalid" // ended well, but what it left cannot be believed
 )
+
+// Prober is implemented by engines whose program tells its version and what it
+// was built with.
+type Prober interface {
+	// ProbeArgs make the program (Programs()[0]) print what it is and end.
+	ProbeArgs() []string
+	// ReadProbe reads what it printed; any bytes may come. Styles is nil when
+	// the program does not list what it can do.
+	ReadProbe(output []byte) (version string, styles map[string]bool)
+}

@@ -33,10 +33,8 @@ type Machine struct {
 	Launcher string
 	// Libraries maps an engine to its library directories, in order.
 	Libraries map[string][]string
-	// Styles maps an engine to what its program was found to support; nil means
-	// not probed.
-	Styles map[string]map[string]bool
 
+	styles sync.Map // engine → map[string]bool: what its program was found to support
 	hashes sync.Map // program path and its state → engine.HashedFile
 }
 
@@ -70,7 +68,7 @@ func FindMachine(engines []engine.Engine, s Settings, stateDir string) (*Machine
 	}
 	m := &Machine{
 		HostName: host, StateDir: stateDir, Self: self,
-		Programs: map[string]string{engine.MockProgram: self}, Libraries: map[string][]string{}, Styles: map[string]map[string]bool{},
+		Programs: map[string]string{engine.MockProgram: self}, Libraries: map[string][]string{},
 	}
 	for _, e := range engines {
 		for _, p := range e.Programs() {
@@ -124,12 +122,18 @@ func (m *Machine) Available(engines []engine.Engine) []string {
 // Inputs is what an engine may read of this machine when it plans; the caller
 // adds the job's own files.
 func (m *Machine) Inputs(eng string) engine.Inputs {
-	in := engine.Inputs{LibraryDirs: m.Libraries[eng], Styles: m.Styles[eng]}
+	in := engine.Inputs{LibraryDirs: m.Libraries[eng]}
+	if styles, probed := m.styles.Load(eng); probed {
+		in.Styles = styles.(map[string]bool)
+	}
 	if len(in.LibraryDirs) > 0 {
 		in.Library = libraryFS(in.LibraryDirs)
 	}
 	return in
 }
+
+// SetStyles records what an engine's program supports.
+func (m *Machine) SetStyles(eng string, styles map[string]bool) { m.styles.Store(eng, styles) }
 
 // Commands resolves the steps of a plan to argument vectors.
 func (m *Machine) Commands(steps []engine.Step) ([]executor.Command, error) {

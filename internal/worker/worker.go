@@ -170,3 +170,6 @@ func pause(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 }
+
+// Offer is everything that jobs may use here.
+func (w *Worker) Offer() job.Offer { return w.opt.Session.Offer }
