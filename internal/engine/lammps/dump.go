@@ -1,0 +1,205 @@
+package lammps
+
+import (
+	"io"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nano-os/nanoos/internal/crystal"
+)
+
+// dumpTail is how much of the end of a long trajectory is searched for its last
+// frame.
+const dumpTail = 256 << 20
+
+// dumpReader keeps the last whole frame of a text dump.
+type dumpReader struct {
+	lines   lineWriter
+	last    *snapshot
+	frame   *snapshot
+	item    string
+	columns []string
+	bounds  [][]float64
+	oblique bool
+	general bool // general triclinic: three vectors and the origin
+	left    int64
+}
+
+// readDump returns the last whole frame of a dump file; nil when it has none.
+func readDump(files fs.FS, name string) (*snapshot, error) {
+	f, err := files.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if s, ok := f.(io.Seeker); ok {
+		if info, err := f.Stat(); err == nil && info.Size() > dumpTail {
+			if _, err := s.Seek(-dumpTail, io.SeekEnd); err != nil {
+				return nil, err
+			}
+		}
+	}
+	d := &dumpReader{}
+	d.lines.line = d.text
+	if _, err := io.Copy(&d.lines, f); err != nil {
+		return nil, err
+	}
+	d.lines.Flush()
+	if d.last != nil {
+		d.last.file = name
+	}
+	return d.last, nil
+}
+
+func (d *dumpReader) text(s string, whole bool) {
+	if item, ok := strings.CutPrefix(s, "ITEM: "); ok {
+		d.head(strings.TrimSpace(item))
+		return
+	}
+	if d.frame == nil {
+		return
+	}
+	f := strings.Fields(s)
+	switch d.item {
+	case "TIMESTEP":
+		if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+			d.frame.step = n
+		}
+	case "NUMBER OF ATOMS":
+		n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
+		if err != nil || n < 0 || n > maxSites {
+			d.frame = nil
+			return
+		}
+		d.frame.atoms, d.left = n, n
+	case "BOX":
+		d.bounds = append(d.bounds, numbers(s))
+		if len(d.bounds) == 3 && !d.box() {
+			d.frame = nil
+		}
+	case "ATOMS":
+		d.atom(f, whole)
+	}
+}
+
+func (d *dumpReader) head(item string) {
+	if item == "TIMESTEP" {
+		d.frame, d.bounds, d.left = &snapshot{}, nil, -1
+	}
+	if d.frame == nil {
+		return
+	}
+	d.item = item
+	if flags, ok := strings.CutPrefix(item, "BOX BOUNDS"); ok {
+		d.item = "BOX"
+		d.boxFlags(strings.Fields(flags))
+	} else if names, ok := strings.CutPrefix(item, "ATOMS"); ok {
+		d.item, d.columns = "ATOMS", strings.Fields(names)
+		if d.left == 0 {
+			d.last, d.frame = d.frame, nil
+		}
+	}
+}
+
+// boxFlags reads "xy xz yz pp pp ff" or "abc origin pp pp pp".
+func (d *dumpReader) boxFlags(w []string) {
+	d.oblique = slices.Contains(w, "xy")
+	d.general = slices.Contains(w, "abc")
+	if len(w) >= 3 {
+		for i, b := range w[len(w)-3:] {
+			d.frame.periodic[i] = b == "pp"
+		}
+		d.frame.bounded = len(w[len(w)-1]) == 2 && w[len(w)-1] != "yz"
+	}
+}
+
+// box turns the three lines of bounds into a cell. The bounds of an oblique
+// cell are those of the box around it: the tilts reach beyond its edges.
+func (d *dumpReader) box() bool {
+	want := 2
+	if d.general {
+		want = 4
+	} else if d.oblique {
+		want = 3
+	}
+	for _, b := range d.bounds {
+		if len(b) < want {
+			return false
+		}
+	}
+	f, b := d.frame, d.bounds
+	if d.general {
+		for i := range 3 {
+			f.cell[i], f.origin[i] = crystal.Vector(b[i][:3]), b[i][3]
+		}
+		return true
+	}
+	var xy, xz, yz float64
+	if d.oblique {
+		xy, xz, yz = b[0][2], b[1][2], b[2][2]
+	}
+	xlo, xhi := b[0][0]-min(0, xy, xz, xy+xz), b[0][1]-max(0, xy, xz, xy+xz)
+	ylo, yhi := b[1][0]-min(0, yz), b[1][1]-max(0, yz)
+	f.origin = crystal.Vector{xlo, ylo, b[2][0]}
+	f.cell = triclinic(xhi-xlo, yhi-ylo, b[2][1]-b[2][0], xy, xz, yz)
+	return true
+}
+
+func (d *dumpReader) atom(w []string, whole bool) {
+	if !whole || len(w) != len(d.columns) || d.left <= 0 {
+		d.frame = nil
+		return
+	}
+	a := site{id: d.frame.atoms - d.left + 1}
+	var has, forces [3]bool
+	for i, c := range d.columns {
+		v, number := parseNumber(w[i])
+		switch c {
+		case "id":
+			a.id = int64(v)
+		case "type":
+			a.kind = int(v)
+		case "element":
+			if isElement(w[i]) {
+				a.element = w[i]
+			}
+		case "x", "y", "z", "xu", "yu", "zu", "xs", "ys", "zs", "xsu", "ysu", "zsu":
+			k := int(c[0] - 'x')
+			if has[k] || !number {
+				continue
+			}
+			has[k] = true
+			d.place(&a, k, v, strings.Contains(c, "s"))
+		case "fx", "fy", "fz":
+			k := int(c[1] - 'x')
+			a.force[k], forces[k] = v, number
+		}
+	}
+	if has != [3]bool{true, true, true} {
+		d.frame = nil
+		return
+	}
+	d.frame.forces = forces == [3]bool{true, true, true}
+	d.frame.sites = append(d.frame.sites, a)
+	if d.left--; d.left == 0 {
+		d.last, d.frame = d.frame, nil
+	}
+}
+
+// place sets a coordinate; a scaled one adds its share of the cell vector.
+func (d *dumpReader) place(a *site, k int, v float64, scaled bool) {
+	if !scaled {
+		a.position[k] += v
+		return
+	}
+	if k == 0 {
+		for i := range 3 {
+			a.position[i] += d.frame.origin[i]
+		}
+	}
+	for i := range 3 {
+		a.position[i] += v * d.frame.cell[k][i]
+	}
+}
