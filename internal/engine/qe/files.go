@@ -1,0 +1,252 @@
+package qe
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/job"
+)
+
+// Bounds of the search for a run's files.
+const (
+	maxEntries  = 50_000
+	maxDepth    = 5
+	maxTexts    = 64
+	maxXMLs     = 32
+	headSize    = 64 << 10
+	maxDeckSize = 64 << 20
+)
+
+// crashFile is where pw.x repeats its error message; text of earlier runs stays
+// in it.
+const crashFile = "CRASH"
+
+// runFiles are the files of a run by what they are.
+type runFiles struct {
+	texts, xmls, decks, errs []string
+	crash                    bool
+	empty                    []string // data files of a save directory without a byte
+}
+
+// findFiles looks through a directory. Where the standard output of a job is,
+// no other text is read.
+func findFiles(files fs.FS) (runFiles, error) {
+	var f runFiles
+	_, err := fs.Stat(files, engine.StdoutName)
+	isJob := err == nil
+	entries := 0
+	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+		if entries++; err != nil || entries > maxEntries {
+			if d != nil && d.IsDir() && name != "." {
+				return fs.SkipDir
+			}
+			return err
+		}
+		if d.IsDir() {
+			if strings.Count(name, "/") >= maxDepth {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		f.add(files, name, d, isJob)
+		return nil
+	})
+	if err != nil {
+		return f, fmt.Errorf("look for the files of the run: %w", err)
+	}
+	return f, nil
+}
+
+func (f *runFiles) add(files fs.FS, name string, d fs.DirEntry, isJob bool) {
+	base, inSave := path.Base(name), strings.HasSuffix(path.Dir(name), ".save")
+	if inSave && isDataFile(base) {
+		if info, err := d.Info(); err == nil && info.Size() == 0 {
+			f.empty = append(f.empty, name)
+		}
+		return
+	}
+	switch {
+	case base == crashFile && path.Dir(name) == ".":
+		f.crash = true
+	case strings.EqualFold(path.Ext(base), ".xml"):
+		if len(f.xmls) < maxXMLs && isSchemaXML(engine.Head(files, name, 4096)) {
+			f.xmls = append(f.xmls, name)
+		}
+	case inSave || slices.Contains([]string{".upf", ".dat", ".json", ".hdf5", ".gz"}, strings.ToLower(path.Ext(base))):
+	case name == engine.StderrName || path.Ext(base) == ".err":
+		f.errs = append(f.errs, name)
+	case isJob && name == engine.StdoutName:
+		f.texts = append(f.texts, name)
+	default:
+		head := engine.Head(files, name, headSize)
+		switch {
+		case !isJob && len(f.texts) < maxTexts && isOutput(head):
+			f.texts = append(f.texts, name)
+		case isDeck(head):
+			f.decks = append(f.decks, name)
+		}
+	}
+}
+
+// isDataFile recognises what pw.x must have written in full.
+func isDataFile(base string) bool {
+	ext := path.Ext(base)
+	return (ext == ".dat" || ext == ".hdf5") && (strings.HasPrefix(base, "wfc") || strings.HasPrefix(base, "charge-density"))
+}
+
+func isSchemaXML(head []byte) bool {
+	return bytes.Contains(head, []byte("<qes:espresso")) || bytes.Contains(head, []byte("<espresso")) && bytes.Contains(head, []byte("QEXSD"))
+}
+
+// isOutput recognises standard output of pw.x and its companions.
+func isOutput(head []byte) bool {
+	for line := range bytes.Lines(head) {
+		text := bytes.TrimSpace(line)
+		if _, _, _, ok := banner(text); ok {
+			return true
+		}
+		if bytes.HasPrefix(text, []byte("Error in routine")) && bytes.Contains(head, []byte("%%%%%%%%")) {
+			return true
+		}
+	}
+	return false
+}
+
+// readTexts reads all standard output, in the order in which the programs
+// started.
+func readTexts(files fs.FS, names []string) ([]*textRun, error) {
+	var runs []*textRun
+	for _, name := range names {
+		f, err := files.Open(name)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		got, err := readText(name, f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		runs = append(runs, got...)
+	}
+	if len(names) > 1 {
+		slices.SortStableFunc(runs, func(a, b *textRun) int { return a.startTime().Compare(b.startTime()) })
+	}
+	return runs, nil
+}
+
+// startTime is when the program says that it started, by its own clock.
+func (t *textRun) startTime() time.Time {
+	at, err := time.Parse("2Jan2006 at 15:4:5", strings.ReplaceAll(t.started, ": ", ":"))
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
+func readXMLs(files fs.FS, names []string) ([]*xmlRun, error) {
+	var out []*xmlRun
+	for _, name := range names {
+		f, err := files.Open(name)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		x, err := readXML(name, f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		out = append(out, x)
+	}
+	return out, nil
+}
+
+// readStderr finds the first line of standard error that names a fault.
+func readStderr(files fs.FS, names []string) (*diagnosis, job.Evidence) {
+	for _, name := range names {
+		f, err := files.Open(name)
+		if err != nil {
+			continue
+		}
+		d, evidence := scanStderr(name, f)
+		f.Close()
+		if d != nil {
+			return d, evidence
+		}
+	}
+	return nil, job.Evidence{}
+}
+
+func scanStderr(name string, r io.Reader) (*diagnosis, job.Evidence) {
+	lines := newLineReader(r)
+	best, evidence := len(stderrMarks), job.Evidence{}
+	for {
+		line, _, err := lines.next()
+		if err != nil {
+			break
+		}
+		lower := bytes.ToLower(line)
+		for i := range best {
+			if bytes.Contains(lower, []byte(stderrMarks[i].mark)) {
+				best, evidence = i, job.Evidence{File: name, Line: lines.n, Text: clip(bytes.TrimSpace(line))}
+				break
+			}
+		}
+	}
+	if best == len(stderrMarks) {
+		return nil, evidence
+	}
+	return &stderrMarks[best], evidence
+}
+
+// readCrash returns the last error of the CRASH file.
+func readCrash(files fs.FS) *errorBlock {
+	f, err := files.Open(crashFile)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var found *errorBlock
+	lines := newLineReader(f)
+	for {
+		line, _, err := lines.next()
+		if err != nil {
+			return found
+		}
+		text := bytes.TrimSpace(line)
+		if name, ok := bytes.CutPrefix(text, []byte("from ")); ok && bytes.Contains(name, []byte(": error #")) {
+			routine, _, _ := bytes.Cut(name, []byte(":"))
+			found = &errorBlock{routine: string(bytes.TrimSpace(routine))}
+			if line, _, err = lines.next(); err != nil {
+				return found
+			}
+			text = bytes.TrimSpace(line)
+			found.message = clip(text)
+			found.evidence = job.Evidence{File: crashFile, Line: lines.n, Text: found.message}
+		}
+	}
+}
+
+// readAll reads a file that must be small.
+func readAll(files fs.FS, name string, most int64) ([]byte, error) {
+	f, err := files.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > most {
+		return nil, errors.New("the file is too large")
+	}
+	return b, nil
+}
