@@ -209,6 +209,7 @@ const (
 	EventStarted   EventKind = "started"
 	EventAdopted   EventKind = "adopted" // a run that outlived its owner has one again
 	EventHeld      EventKind = "held"
+	EventReleased  EventKind = "released" // no longer held, and waits for its begin time
 	EventCancel    EventKind = "cancel_requested"
 	EventRetry     EventKind = "retry_scheduled"
 	EventLost      EventKind = "lost" // an attempt ended without anybody watching

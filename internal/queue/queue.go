@@ -6,6 +6,9 @@ package queue
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/job"
@@ -13,9 +16,19 @@ import (
 )
 
 // Service is the queue. Any number of them may share one store.
+//
+// What it keeps in memory are hints: losing them costs a little time after a
+// restart, never an outcome.
 type Service struct {
 	st  store.Store
 	opt Options
+
+	prepared atomic.Bool
+	bells    bells
+	quota    quota
+	told     told
+	unheld   unheld
+	reserved reservations
 }
 
 // Options of a Service; the zero value of a field means its default.
@@ -38,96 +51,151 @@ type Options struct {
 	Rand func() float64
 }
 
-// Submitted is one accepted job; Existing when its key had been used before
-// with the same spec (G2).
-type Submitted struct {
-	Job      job.Job
-	Existing bool
-}
-
 // Actor says who asks for a change and why.
 type Actor struct {
 	By  string
 	Why string
 }
 
-func New(st store.Store, opt Options) *Service { return &Service{st: st, opt: opt} }
-
-// Submit stores the specs, all or none. The same key with another body is
-// job.Conflict; a tenant above its limit is job.Exhausted.
-func (s *Service) Submit(ctx context.Context, t job.Tenant, specs ...job.Spec) ([]Submitted, error) {
-	panic("unwritten")
-}
-
-// Cancel ends a job that waits, and orders the worker of one that runs to stop
-// it. A job that has ended is job.Conflict.
-func (s *Service) Cancel(ctx context.Context, t job.Tenant, id job.ID, a Actor) (job.Job, error) {
-	panic("unwritten")
-}
-
-// Hold keeps a waiting job from starting; Release undoes it, and also frees a
-// quarantined job.
-func (s *Service) Hold(ctx context.Context, t job.Tenant, id job.ID, a Actor) (job.Job, error) {
-	panic("unwritten")
-}
-func (s *Service) Release(ctx context.Context, t job.Tenant, id job.ID, a Actor) (job.Job, error) {
-	panic("unwritten")
-}
-
-// Retry starts a failed or cancelled job again with fresh budgets, or a job
-// that waits for its retry at once.
-func (s *Service) Retry(ctx context.Context, t job.Tenant, id job.ID, a Actor) (job.Job, error) {
-	panic("unwritten")
-}
-
-// SetPriority changes the order of a waiting job.
-func (s *Service) SetPriority(ctx context.Context, t job.Tenant, id job.ID, p job.Priority) (job.Job, error) {
-	panic("unwritten")
-}
-
-// PauseQueue stops claims from a queue, ResumeQueue allows them again. Jobs
-// that run go on.
-func (s *Service) PauseQueue(ctx context.Context, name string, a Actor) error  { panic("unwritten") }
-func (s *Service) ResumeQueue(ctx context.Context, name string, a Actor) error { panic("unwritten") }
-
-// Explain says why a waiting job waits, in order of weight, the first being
-// the primary reason.
-func (s *Service) Explain(ctx context.Context, t job.Tenant, id job.ID) ([]Waiting, error) {
-	panic("unwritten")
-}
-
-// Waiting is one reason why a job has not started.
-type Waiting struct {
-	Code    string `json:"code"` // held, quarantined, begin_time, retry, queue_paused, no_worker, never_fits, busy
-	Message string `json:"message"`
-	Fix     string `json:"fix,omitempty"`
+// New returns a queue on st.
+func New(st store.Store, opt Options) *Service {
+	if opt.Name == "" {
+		opt.Name = string(job.NewID())
+	}
+	if opt.Session <= 0 {
+		opt.Session = time.Minute
+	}
+	if opt.LostAfter <= 0 {
+		opt.LostAfter = 15 * time.Minute
+	}
+	if opt.Sweep <= 0 {
+		opt.Sweep = 10 * time.Second
+	}
+	if opt.MaxQueued <= 0 {
+		opt.MaxQueued = 1_000_000
+	}
+	if opt.Rand == nil {
+		opt.Rand = rand.Float64
+	}
+	return &Service{st: st, opt: opt}
 }
 
 // Changed returns a channel that is closed by the next commit of this process
 // that changed a job, a queue or a worker.
-func (s *Service) Changed() <-chan struct{} { panic("unwritten") }
+func (s *Service) Changed() <-chan struct{} { return s.bells.changed.next() }
 
 // ContactLost reports whether a RUNNING job's worker has been silent for
 // longer than its session.
-func (s *Service) ContactLost(w store.Worker, now time.Time) bool { panic("unwritten") }
+func (s *Service) ContactLost(w store.Worker, now time.Time) bool {
+	return now.Sub(w.SeenAt) > s.opt.Session
+}
 
-// Maintain runs the leader's duties until ctx ends: promote jobs that are due,
-// release the jobs of lost workers.
-func (s *Service) Maintain(ctx context.Context) error { panic("unwritten") }
+// write commits fn and then wakes whoever waits for what it did.
+func (s *Service) write(ctx context.Context, fn func(store.Tx) (wakes, error)) error {
+	var w wakes
+	err := s.st.Write(ctx, func(tx store.Tx) (err error) {
+		w, err = fn(tx)
+		return err
+	})
+	if err == nil {
+		s.bells.ring(w)
+	}
+	return err
+}
 
-// The worker's side; see worker.Queue for the contract.
+// decide changes one job as a person asked. A nil change means that there is
+// nothing to do.
+func (s *Service) decide(ctx context.Context, t job.Tenant, id job.ID, step func(job.Job, time.Time) (*change, error)) (job.Job, error) {
+	var j job.Job
+	err := s.write(ctx, func(tx store.Tx) (wakes, error) {
+		var err error
+		if j, err = lockJob(ctx, tx, t, id); err != nil {
+			return 0, err
+		}
+		c, err := step(j, tx.Now())
+		if c == nil || err != nil {
+			return 0, err
+		}
+		w, err := apply(ctx, tx, c)
+		j = c.job
+		return w, err
+	})
+	return j, err
+}
 
-func (s *Service) Attach(ctx context.Context, w job.Session, found []job.Found) (job.Attachment, error) {
-	panic("unwritten")
+// lockJob reads a job for a change. A job of another tenant is as absent as one
+// that does not exist (G17).
+func lockJob(ctx context.Context, tx store.Tx, t job.Tenant, id job.ID) (job.Job, error) {
+	jobs, err := tx.LockJobs(ctx, []job.ID{id})
+	if err != nil {
+		return job.Job{}, fmt.Errorf("lock job %s: %w", id, err)
+	}
+	if len(jobs) == 0 || t != "" && jobs[0].Tenant != t {
+		return job.Job{}, noJob(id)
+	}
+	return jobs[0], nil
 }
-func (s *Service) Claim(ctx context.Context, worker string, free job.Offer, max int, wait time.Duration) ([]job.Lease, error) {
-	panic("unwritten")
+
+func noJob(id job.ID) error {
+	return &job.Error{Code: job.NotFound, Message: fmt.Sprintf("there is no job %s", id), Fix: "nanoos ls --all"}
 }
-func (s *Service) Beat(ctx context.Context, worker string, held []job.Held) ([]job.Order, error) {
-	panic("unwritten")
+
+// apply stores what was decided: the jobs, their attempts and their history
+// become visible together (G4, I13).
+func apply(ctx context.Context, tx store.Tx, changes ...*change) (wakes, error) {
+	var (
+		jobs           []job.Job
+		added, changed []job.Attempt
+		events         []job.Event
+		w              = wakeChanged
+	)
+	for _, c := range changes {
+		if c.returned {
+			if err := passQueued(ctx, tx, c); err != nil {
+				return 0, err
+			}
+		}
+		jobs = append(jobs, c.job)
+		events = append(events, c.events...)
+		if c.attempt != nil && c.newAttempt {
+			added = append(added, *c.attempt)
+		} else if c.attempt != nil {
+			changed = append(changed, *c.attempt)
+		}
+		w |= wakesOf(c.job)
+	}
+	if err := tx.SaveJobs(ctx, jobs); err != nil {
+		return 0, fmt.Errorf("save %d jobs: %w", len(jobs), err)
+	}
+	for i, c := range changes {
+		c.job.Rev = jobs[i].Rev
+	}
+	if len(added) > 0 {
+		if err := tx.InsertAttempts(ctx, added); err != nil {
+			return 0, fmt.Errorf("add %d attempts: %w", len(added), err)
+		}
+	}
+	if len(changed) > 0 {
+		if err := tx.SaveAttempts(ctx, changed); err != nil {
+			return 0, fmt.Errorf("save %d attempts: %w", len(changed), err)
+		}
+	}
+	if len(events) == 0 {
+		return w, nil
+	}
+	if err := tx.AppendEvents(ctx, events); err != nil {
+		return 0, fmt.Errorf("append %d events: %w", len(events), err)
+	}
+	return w, nil
 }
-func (s *Service) Orders(ctx context.Context, worker string, wait time.Duration) ([]job.Order, error) {
-	panic("unwritten")
+
+// passQueued takes a job that waits to QUEUED, from where alone it may run again.
+func passQueued(ctx context.Context, tx store.Tx, c *change) error {
+	step := []job.Job{c.job}
+	step[0].State = job.Queued
+	if err := tx.SaveJobs(ctx, step); err != nil {
+		return fmt.Errorf("queue job %s: %w", c.job.ID, err)
+	}
+	c.job.Rev = step[0].Rev
+	return nil
 }
-func (s *Service) Finish(ctx context.Context, l job.Lease, out job.Outcome) error { panic("unwritten") }
-func (s *Service) Leave(ctx context.Context, worker string) error                 { panic("unwritten") }

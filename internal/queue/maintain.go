@@ -1,0 +1,316 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/store"
+)
+
+const (
+	// promoteBatch bounds a transaction when many jobs become due at once (F32).
+	promoteBatch = 500
+	// forgetAfter is how long a worker that is gone stays listed for people.
+	forgetAfter = 24 * time.Hour
+	// leaseSweeps is the leader's lease in sweeps: two may be late.
+	leaseSweeps = 3
+)
+
+// Maintain runs the leader's duties until ctx ends: promote jobs that are due,
+// release the jobs of lost workers. Every process runs it; one leads.
+func (s *Service) Maintain(ctx context.Context) error {
+	var l leader
+	for {
+		due := s.bells.due.next()
+		next, err := s.maintain(ctx, &l)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			// The store may be back at the next sweep.
+			slog.WarnContext(ctx, "queue maintenance failed", "error", err)
+			due = nil
+		}
+		timer := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-due:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// leader is what a process knows of its own term.
+type leader struct {
+	// since is when its term began, by the store's clock; zero before the first.
+	// No worker counts as silent for longer: that nobody answered it may have
+	// been our own outage.
+	since time.Time
+	last  time.Time // its latest duty
+}
+
+// serve begins a new term when there was none, or when the process did nothing
+// for longer than a lease: it was stopped, the machine slept, a clock jumped.
+func (l *leader) serve(now time.Time, lease time.Duration) {
+	if l.since.IsZero() || now.Sub(l.last) > lease {
+		l.since = now
+	}
+	l.last = now
+}
+
+// errNotLeader ends the duties of a process that has lost the lease.
+var errNotLeader = errors.New("another process leads")
+
+// maintain does what is due, and returns when to look again.
+func (s *Service) maintain(ctx context.Context, l *leader) (time.Duration, error) {
+	if err := s.prepareOnce(ctx); err != nil {
+		return s.opt.Sweep, err
+	}
+	err := s.promoteDue(ctx, l)
+	if !errors.Is(err, errNotLeader) {
+		err = errors.Join(err, s.loseOrphans(ctx, l), s.forgetWorkers(ctx, l))
+	}
+	if errors.Is(err, errNotLeader) {
+		l.since = time.Time{}
+		return s.opt.Sweep, nil
+	}
+	if err != nil {
+		return s.opt.Sweep, err
+	}
+	next := s.opt.Sweep
+	err = s.st.Read(ctx, func(tx store.ReadTx) error {
+		at, err := tx.NextDue(ctx)
+		if err == nil && !at.IsZero() {
+			// Clocks are coarse: a little late is better than many times early.
+			next = min(next, max(at.Sub(tx.Now()), 10*time.Millisecond))
+		}
+		return err
+	})
+	return next, err
+}
+
+// duty runs fn as the leader. The lease is kept or taken by the same
+// transaction, so a process that froze and has lost it changes nothing (F48).
+func (s *Service) duty(ctx context.Context, l *leader, fn func(store.Tx) (wakes, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	lease := leaseSweeps * s.opt.Sweep
+	return s.write(ctx, func(tx store.Tx) (wakes, error) {
+		leads, err := tx.Lead(ctx, s.opt.Name, lease)
+		if err != nil {
+			return 0, fmt.Errorf("take the leader's lease: %w", err)
+		}
+		if !leads {
+			return 0, errNotLeader
+		}
+		l.serve(tx.Now(), lease)
+		return fn(tx)
+	})
+}
+
+// promoteDue queues the jobs whose time has come.
+func (s *Service) promoteDue(ctx context.Context, l *leader) error {
+	for {
+		var ids []job.ID
+		promoted := 0
+		err := s.duty(ctx, l, func(tx store.Tx) (wakes, error) {
+			var err error
+			if ids, err = tx.Due(ctx, promoteBatch); err != nil || len(ids) == 0 {
+				return 0, err
+			}
+			var w wakes
+			w, promoted, err = promoteAll(ctx, tx, ids)
+			return w, err
+		})
+		if err != nil && len(ids) > 1 && !errors.Is(err, errNotLeader) {
+			// One row that cannot be changed must not keep the others.
+			err = s.promoteEach(ctx, l, ids)
+			promoted = 0
+		}
+		if err != nil {
+			return fmt.Errorf("promote due jobs: %w", err)
+		}
+		if promoted < promoteBatch {
+			return nil
+		}
+	}
+}
+
+func (s *Service) promoteEach(ctx context.Context, l *leader, ids []job.ID) error {
+	var failed []error
+	for _, id := range ids {
+		err := s.duty(ctx, l, func(tx store.Tx) (wakes, error) {
+			w, _, err := promoteAll(ctx, tx, []job.ID{id})
+			return w, err
+		})
+		if err != nil {
+			failed = append(failed, fmt.Errorf("job %s: %w", id, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func promoteAll(ctx context.Context, tx store.Tx, ids []job.ID) (wakes, int, error) {
+	jobs, err := tx.LockJobs(ctx, ids)
+	if err != nil {
+		return 0, 0, fmt.Errorf("lock %d jobs: %w", len(ids), err)
+	}
+	var changes []*change
+	for _, j := range jobs {
+		if c := promote(j, tx.Now()); c != nil {
+			changes = append(changes, c)
+		}
+	}
+	if len(changes) == 0 {
+		return 0, 0, nil
+	}
+	w, err := apply(ctx, tx, changes...)
+	return w, len(changes), err
+}
+
+// loseOrphans gives up the attempts of workers that were silent for too long.
+// Each job is a transaction of its own that looks at everything again: the
+// worker may have come back since.
+func (s *Service) loseOrphans(ctx context.Context, l *leader) error {
+	type orphan struct {
+		id  job.ID
+		why string
+	}
+	var orphans []orphan
+	err := s.st.Read(ctx, func(tx store.ReadTx) error {
+		ws, err := tx.Workers(ctx)
+		if err != nil {
+			return fmt.Errorf("read workers: %w", err)
+		}
+		patience, err := s.patience(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, w := range ws {
+			if silent(w, l, tx.Now()) <= min(s.opt.Session, s.opt.LostAfter) {
+				continue
+			}
+			jobs, err := tx.RunningOn(ctx, w.Worker)
+			if err != nil {
+				return fmt.Errorf("read the jobs of worker %s: %w", w.Worker, err)
+			}
+			for _, j := range jobs {
+				if silent(w, l, tx.Now()) > patience(j) {
+					orphans = append(orphans, orphan{j.ID, fmt.Sprintf("worker %s has not been heard of since %s", w.Worker, clock(w.SeenAt))})
+				}
+			}
+		}
+		return nil
+	})
+	failed := []error{err}
+	for _, o := range orphans {
+		failed = append(failed, s.duty(ctx, l, func(tx store.Tx) (wakes, error) {
+			return s.loseIf(ctx, tx, o.id, o.why, func(j job.Job, w store.Worker, patience time.Duration) bool {
+				return silent(w, l, tx.Now()) > patience
+			})
+		}))
+	}
+	return errors.Join(failed...)
+}
+
+// silent is how long a worker was not heard of while somebody listened.
+func silent(w store.Worker, l *leader, now time.Time) time.Duration {
+	if l.since.IsZero() {
+		return 0
+	}
+	if l.since.After(w.SeenAt) {
+		return now.Sub(l.since)
+	}
+	return now.Sub(w.SeenAt)
+}
+
+// patience returns how long the silent worker of a job keeps it.
+func (s *Service) patience(ctx context.Context, tx store.ReadTx) (func(job.Job) time.Duration, error) {
+	queues, err := tx.Queues(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read queues: %w", err)
+	}
+	own := make(map[string]time.Duration, len(queues))
+	for _, q := range queues {
+		own[q.Name] = time.Duration(q.LostAfter)
+	}
+	return func(j job.Job) time.Duration {
+		if d := own[j.Spec.Queue]; d > 0 {
+			return d
+		}
+		return s.opt.LostAfter
+	}, nil
+}
+
+// loseIf gives up the attempt of a job that still runs and of which ok holds.
+func (s *Service) loseIf(ctx context.Context, tx store.Tx, id job.ID, why string, ok func(job.Job, store.Worker, time.Duration) bool) (wakes, error) {
+	j, err := lockJob(ctx, tx, "", id)
+	if err != nil || j.State != job.Running {
+		return 0, err
+	}
+	ws, err := tx.Workers(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read workers: %w", err)
+	}
+	patience, err := s.patience(ctx, tx)
+	if err != nil {
+		return 0, err
+	}
+	for _, w := range ws {
+		if w.Worker == j.Worker && !ok(j, w, patience(j)) {
+			return 0, nil
+		}
+	}
+	history, err := attemptsOf(ctx, tx, j)
+	if err != nil || len(history) == 0 {
+		return 0, err
+	}
+	return apply(ctx, tx, lose(j, history, why, tx.Now(), s.opt.Rand()))
+}
+
+// loseJob gives up an attempt whose lease never arrived, unless that changed.
+func (s *Service) loseJob(ctx context.Context, seen job.Job, why string) error {
+	return s.write(ctx, func(tx store.Tx) (wakes, error) {
+		return s.loseIf(ctx, tx, seen.ID, why, func(j job.Job, _ store.Worker, _ time.Duration) bool {
+			return j.Fence == seen.Fence
+		})
+	})
+}
+
+// forgetWorkers removes workers that are long gone and hold nothing, so that
+// names that change with every start do not pile up.
+func (s *Service) forgetWorkers(ctx context.Context, l *leader) error {
+	var gone []string
+	err := s.st.Read(ctx, func(tx store.ReadTx) error {
+		ws, err := tx.Workers(ctx)
+		for _, w := range ws {
+			if tx.Now().Sub(w.SeenAt) > forgetAfter {
+				gone = append(gone, w.Worker)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read workers: %w", err)
+	}
+	for _, name := range gone {
+		err := s.duty(ctx, l, func(tx store.Tx) (wakes, error) {
+			jobs, err := tx.RunningOn(ctx, name)
+			if err != nil || len(jobs) > 0 {
+				return 0, err
+			}
+			return wakeChanged, tx.DeleteWorker(ctx, name)
+		})
+		if err != nil {
+			return fmt.Errorf("forget worker %s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,376 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/store"
+)
+
+// Submitted is one accepted job; Existing when its key had been used before
+// with the same spec (G2).
+type Submitted struct {
+	Job      job.Job
+	Existing bool
+}
+
+// maxBatch bounds one call, because its jobs share one transaction.
+const maxBatch = 10_000
+
+// Submit stores the specs, all or none. The same key with another body is
+// job.Conflict; a tenant above its limit is job.Exhausted.
+func (s *Service) Submit(ctx context.Context, t job.Tenant, specs ...job.Spec) ([]Submitted, error) {
+	if t == "" || len(specs) > maxBatch {
+		return nil, &job.Error{Code: job.Invalid, Message: "nothing was submitted",
+			Why: fmt.Sprintf("tenant %q, %d jobs in one call, at most %d", t, len(specs), maxBatch)}
+	}
+	batch := make([]submission, len(specs))
+	for i, spec := range specs {
+		batch[i].asked = spec
+	}
+	if err := digestAll(batch); err != nil {
+		return nil, err
+	}
+	known, err := s.known(ctx, t, batch)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.completeAll(batch, known); err != nil {
+		return nil, err
+	}
+	for try := 1; ; try++ {
+		out, err := s.insert(ctx, t, batch)
+		// Another server may have used a key since we looked: the next look finds it.
+		if try > 1 || !errors.Is(err, errKeyTaken) {
+			return out, err
+		}
+	}
+}
+
+// Check completes and validates a spec as Submit does, and stores nothing.
+func (s *Service) Check(ctx context.Context, spec job.Spec) (job.Spec, error) {
+	batch := []submission{{asked: spec}}
+	known, err := s.known(ctx, "", batch)
+	if err != nil {
+		return spec, err
+	}
+	err = s.completeAll(batch, known)
+	return batch[0].spec, err
+}
+
+// submission is one spec on its way in.
+type submission struct {
+	asked  job.Spec // as it came
+	spec   job.Spec // complete and valid
+	digest string   // of what was asked; empty without a key
+	exists bool     // its key was used before with the same spec
+}
+
+var errKeyTaken = errors.New("the idempotency key was taken meanwhile")
+
+// digestAll fills the digests of specs with a key.
+func digestAll(batch []submission) error {
+	var problems []job.Problem
+	for i := range batch {
+		if batch[i].asked.Key == "" {
+			continue
+		}
+		var err error
+		if batch[i].digest, err = digest(batch[i].asked); err != nil {
+			problems = append(problems, job.Problem{Field: fieldIn(len(batch), i, ""), Message: err.Error()})
+		}
+	}
+	return job.InvalidInput(refusal(batch), problems)
+}
+
+// digest is equal for specs that ask for the same: it is taken of the canonical
+// JSON, in which neither the order of keys nor white space nor the zone of a
+// time counts. The key itself is not part of it.
+func digest(spec job.Spec) (string, error) {
+	spec.Key = ""
+	spec.RunAt = spec.RunAt.UTC()
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		return "", fmt.Errorf("the job is not JSON: %w", err)
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	var tree any
+	if err := d.Decode(&tree); err != nil {
+		return "", fmt.Errorf("the job is not JSON: %w", err)
+	}
+	// Maps are written with sorted keys.
+	if raw, err = json.Marshal(tree); err != nil {
+		return "", fmt.Errorf("the job is not JSON: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// known reads the queues, and marks the specs that were submitted before: they
+// need no check, which might refuse today what it took yesterday.
+func (s *Service) known(ctx context.Context, t job.Tenant, batch []submission) ([]store.Queue, error) {
+	if err := s.prepareOnce(ctx); err != nil {
+		return nil, err
+	}
+	var queues []store.Queue
+	err := s.st.Read(ctx, func(tx store.ReadTx) (err error) {
+		if queues, err = tx.Queues(ctx); err != nil {
+			return fmt.Errorf("read queues: %w", err)
+		}
+		for i := range batch {
+			if batch[i].digest == "" {
+				continue
+			}
+			_, batch[i].exists, err = byKey(ctx, tx, t, batch[i])
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return queues, err
+}
+
+// byKey finds the job that was submitted under the same key.
+func byKey(ctx context.Context, tx store.ReadTx, t job.Tenant, sub submission) (job.Job, bool, error) {
+	j, digest, err := tx.ByKey(ctx, t, sub.asked.Key)
+	switch {
+	case job.CodeOf(err) == job.NotFound:
+		return job.Job{}, false, nil
+	case err != nil:
+		return job.Job{}, false, fmt.Errorf("look up a key: %w", err)
+	case digest != sub.digest:
+		return job.Job{}, false, otherBody(sub.asked, j.ID)
+	}
+	return j, true, nil
+}
+
+func otherBody(spec job.Spec, id job.ID) error {
+	return &job.Error{Code: job.Conflict,
+		Message: fmt.Sprintf("%s was not submitted: its key is in use", nameOf(spec)),
+		Why:     fmt.Sprintf("job %s was submitted under key %q with other contents", id, spec.Key),
+		Fix:     "use another key, or look at the job: nanoos job get " + string(id)}
+}
+
+// insert stores the batch in one transaction, in which keys and limits are
+// looked at again.
+func (s *Service) insert(ctx context.Context, t job.Tenant, batch []submission) ([]Submitted, error) {
+	allowed := s.quota.take(t, int64(len(batch)))
+	var out []Submitted
+	var room int64
+	err := s.write(ctx, func(tx store.Tx) (wakes, error) {
+		out, room = make([]Submitted, len(batch)), 0
+		var (
+			changes []*change
+			digests []string
+			places  []int
+			inBatch = make(map[string]int)
+		)
+		for i, sub := range batch {
+			if sub.digest != "" {
+				j, exists, err := byKey(ctx, tx, t, sub)
+				if err != nil {
+					return 0, err
+				}
+				if exists {
+					out[i] = Submitted{Job: j, Existing: true}
+					continue
+				}
+				if first, twice := inBatch[sub.asked.Key]; twice {
+					if batch[first].digest != sub.digest {
+						return 0, otherBody(sub.asked, out[first].Job.ID)
+					}
+					out[i] = Submitted{Job: out[first].Job, Existing: true}
+					continue
+				}
+				inBatch[sub.asked.Key] = i
+			}
+			c := submit(t, job.NewID(), sub.spec, tx.Now())
+			out[i].Job = c.job
+			changes, digests, places = append(changes, c), append(digests, sub.digest), append(places, i)
+		}
+		if len(changes) == 0 {
+			return 0, nil
+		}
+		if !allowed {
+			var err error
+			if room, err = s.room(ctx, tx, t, int64(len(changes))); err != nil {
+				return 0, err
+			}
+		}
+		return insertAll(ctx, tx, changes, digests, func(i int, j job.Job) { out[places[i]].Job = j })
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.quota.grant(t, room)
+	return out, nil
+}
+
+// insertAll adds new jobs with their history.
+func insertAll(ctx context.Context, tx store.Tx, changes []*change, digests []string, stored func(int, job.Job)) (wakes, error) {
+	jobs := make([]job.Job, len(changes))
+	var events []job.Event
+	w := wakeChanged
+	for i, c := range changes {
+		jobs[i] = c.job
+		events = append(events, c.events...)
+		w |= wakesOf(c.job)
+	}
+	if err := tx.InsertJobs(ctx, jobs, digests); err != nil {
+		if job.CodeOf(err) == job.Conflict {
+			return 0, fmt.Errorf("%w: %w", errKeyTaken, err)
+		}
+		return 0, fmt.Errorf("insert %d jobs: %w", len(jobs), err)
+	}
+	for i, j := range jobs {
+		stored(i, j)
+	}
+	if err := tx.AppendEvents(ctx, events); err != nil {
+		return 0, fmt.Errorf("append %d events: %w", len(events), err)
+	}
+	return w, nil
+}
+
+// room counts how many more jobs may wait, after n more, and refuses these if
+// there is none (G15).
+func (s *Service) room(ctx context.Context, tx store.ReadTx, t job.Tenant, n int64) (int64, error) {
+	counts, err := tx.Counts(ctx, t)
+	if err != nil {
+		return 0, fmt.Errorf("count the jobs of %s: %w", t, err)
+	}
+	var waiting int64
+	for _, c := range counts {
+		if c.State == job.Pending || c.State == job.Queued {
+			waiting += c.Jobs
+		}
+	}
+	if left := s.opt.MaxQueued - waiting - n; left >= 0 {
+		return left, nil
+	}
+	return 0, &job.Error{Code: job.Exhausted, Message: fmt.Sprintf("%s not submitted: too many jobs wait", plural(n, "job was", "jobs were")),
+		Why: fmt.Sprintf("%s of %d of tenant %s wait, and %d more were asked for", plural(waiting, "job", "jobs"), s.opt.MaxQueued, t, n),
+		Fix: "submit again when some have started, or cancel some: nanoos ls --state QUEUED"}
+}
+
+// quota spares most submissions the counting: a count that found much room
+// allows an eighth of it without another. Near the limit every submission
+// counts; several servers together may pass it by their allowances.
+type quota struct {
+	mu   sync.Mutex
+	left map[job.Tenant]int64
+}
+
+// take reports whether n more jobs are allowed without counting.
+func (q *quota) take(t job.Tenant, n int64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.left[t] < n {
+		return false
+	}
+	q.left[t] -= n
+	return true
+}
+
+// grant sets the allowance after a count that found room.
+func (q *quota) grant(t job.Tenant, room int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if room >= 8 {
+		if q.left == nil {
+			q.left = make(map[job.Tenant]int64)
+		}
+		q.left[t] = room / 8
+	}
+}
+
+// completeAll completes and checks the specs that are new, and reports every
+// problem of all of them.
+func (s *Service) completeAll(batch []submission, queues []store.Queue) error {
+	var problems []job.Problem
+	for i := range batch {
+		sub := &batch[i]
+		if sub.exists {
+			continue
+		}
+		spec, found, err := s.complete(sub.asked, queues)
+		if err != nil {
+			return err
+		}
+		sub.spec = spec
+		for _, p := range found {
+			if p.File == "" {
+				p.Field = fieldIn(len(batch), i, p.Field)
+			}
+			problems = append(problems, p)
+		}
+	}
+	return job.InvalidInput(refusal(batch), problems)
+}
+
+// complete returns the complete spec and what is wrong with it; the error is a
+// fault of ours.
+func (s *Service) complete(spec job.Spec, queues []store.Queue) (job.Spec, []job.Problem, error) {
+	if spec.Queue == "" {
+		spec.Queue = job.DefaultQueue
+	}
+	q, problems := findQueue(spec.Queue, queues)
+	spec = Complete(spec, q)
+	problems = append(problems, validate(spec)...)
+	if s.opt.Check == nil {
+		return spec, problems, nil
+	}
+	checked, err := s.opt.Check(spec)
+	if e, ok := errors.AsType[*job.Error](err); ok && e.Code == job.Invalid {
+		if len(e.Problems) == 0 {
+			return spec, append(problems, job.Problem{Message: e.Message, Why: e.Why, Fix: e.Fix}), nil
+		}
+		return spec, append(problems, e.Problems...), nil
+	}
+	if err != nil {
+		return spec, nil, fmt.Errorf("check %s: %w", nameOf(spec), err)
+	}
+	checked.Demand = checked.Demand.Rounded()
+	return checked, problems, nil
+}
+
+// fieldIn is the path of a field of the i-th of n jobs.
+func fieldIn(n, i int, field string) string {
+	if n == 1 {
+		return field
+	}
+	if field == "" {
+		return fmt.Sprintf("jobs[%d]", i)
+	}
+	return fmt.Sprintf("jobs[%d].%s", i, field)
+}
+
+func refusal(batch []submission) string {
+	if len(batch) == 1 {
+		return nameOf(batch[0].asked) + " was not submitted"
+	}
+	return fmt.Sprintf("none of %d jobs was submitted", len(batch))
+}
+
+func nameOf(spec job.Spec) string {
+	if spec.Name != "" && !slices.ContainsFunc([]rune(spec.Name), unprintable) && len(spec.Name) <= job.MaxNameLength {
+		return spec.Name
+	}
+	return "the job"
+}
+
+func plural(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
