@@ -45,7 +45,11 @@ type cifBlock struct {
 	items      map[string]cifToken // cell, names of the group, formula
 	operations []cifToken
 	sites      []cifSite
-	magnetic   bool // operations in the form of magnetic groups only
+	magnetic   bool // has operations in the form of magnetic groups
+	// Sites that are not full, and the first of them.
+	partial           int
+	firstPartial      cifToken
+	firstPartialLabel string
 }
 
 // cifSite is a row of the atom sites.
@@ -325,26 +329,42 @@ func (r *cifReader) site(b *cifBlock, row *cifRow) {
 		s.at[k], s.decimals[k] = x, decimals
 	}
 	if t := row[cifSiteOccupancy]; t.isValue() && !t.unknown() {
-		r.occupancy(t, s.label.text)
+		r.occupancy(b, t, s.label.text)
 	}
 	b.sites = append(b.sites, s)
 }
 
-// occupancy refuses a site that is not full. Values are often rounded, so what
+// occupancy counts a site that is not full. Values are often rounded, so what
 // differs by less than 0.001 is full.
-func (r *cifReader) occupancy(t cifToken, label string) {
+func (r *cifReader) occupancy(b *cifBlock, t cifToken, label string) {
 	x, _, ok := cifNumber(t.text)
 	switch {
 	case !ok:
 		r.ps.at(t.line, t.column, "%s is not an occupancy (site %s)", quote(t.text), short(label))
 	case math.Abs(x-1) > 1e-3:
-		r.ps.at(t.line, t.column, "the structure is disordered: site %s is occupied %s, not 1", short(label), t.text)
-		r.ps.fix("make an ordered cell first: choose one occupant per site, in a supercell if need be")
+		if b.partial == 0 {
+			b.firstPartial, b.firstPartialLabel = t, label
+		}
+		b.partial++
 	}
+}
+
+// refuseDisorder says in one problem which sites are not full.
+func (r *cifReader) refuseDisorder(b *cifBlock) {
+	if b.partial == 0 {
+		return
+	}
+	t, more := b.firstPartial, ""
+	if b.partial > 1 {
+		more = fmt.Sprintf(", and %d other sites are not full either", b.partial-1)
+	}
+	r.ps.at(t.line, t.column, "the structure is disordered: site %s is occupied %s, not 1%s", short(b.firstPartialLabel), short(t.text), more)
+	r.ps.fix("make an ordered cell first: choose one occupant per site, in a supercell if need be")
 }
 
 // structure builds the crystal from a block.
 func (r *cifReader) structure(b *cifBlock) (*Structure, error) {
+	r.refuseDisorder(b)
 	lattice := r.lattice(b)
 	operations := r.operations(b)
 	elements := r.elements(b)

@@ -65,6 +65,11 @@ func read(name string, data []byte, format string) (s *Structure, warnings []str
 		return ReadPOSCAR(data)
 	case CIF:
 		return ReadCIF(data)
+	case XYZ:
+		return ReadXYZ(data)
+	case LAMMPSData:
+		s, err = ReadLAMMPSData(data, nil)
+		return s, nil, err
 	case JSON:
 		s, err = ParseJSON(data)
 		return s, nil, err
