@@ -2,8 +2,12 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/nano-os/nanoos/internal/job"
 )
@@ -47,8 +51,15 @@ func codeOfStatus(status int) job.Code {
 // problemOf words an error for the wire. What is not a job.Error is a fault of
 // ours and is not shown; the log has it under the request id.
 func problemOf(ctx context.Context, err error) *Problem {
+	if p, ok := errors.AsType[*Problem](err); ok {
+		return p
+	}
 	e, ok := errors.AsType[*job.Error](err)
+	if !ok && errors.Is(err, context.Canceled) {
+		e, ok = &job.Error{Code: job.Unavailable, Message: "the request was given up"}, true
+	}
 	if !ok || e.Code == job.Internal {
+		infoOf(ctx).fail = err
 		e = &job.Error{Code: job.Internal, Message: "the server could not do this because of a fault of its own",
 			Fix: "try again; if it stays, give the request id to whoever runs the server"}
 	}
@@ -73,3 +84,58 @@ func (p *Problem) Error() string { return p.Detail }
 func (p *Problem) GetStatus() int { return p.Status }
 
 func (p *Problem) ContentType(string) string { return problemType }
+
+// retryAfter is what a client is told to wait when it is sent away: long enough
+// for a claim or a commit, short enough for a person.
+const retryAfter = "5"
+
+// GetHeaders adds when to come back, where that makes sense.
+func (p *Problem) GetHeaders() http.Header {
+	if p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable {
+		return http.Header{"Retry-After": {retryAfter}}
+	}
+	return nil
+}
+
+// deny answers a request with an error.
+func (s *Server) deny(w http.ResponseWriter, r *http.Request, err error) {
+	writeProblem(w, problemOf(r.Context(), err))
+}
+
+func writeProblem(w http.ResponseWriter, p *Problem) {
+	for name, values := range p.GetHeaders() {
+		w.Header()[name] = values
+	}
+	w.Header().Del("Content-Length")
+	w.Header().Set("Content-Type", problemType)
+	w.WriteHeader(p.Status)
+	// An error here means that the client is gone.
+	_ = json.NewEncoder(w).Encode(p)
+}
+
+// asProblem turns the errors that the HTTP library makes itself, about
+// parameters and bodies, into problems of our own shape.
+func asProblem(ctx huma.Context, _ string, v any) (any, error) {
+	m, ok := v.(*huma.ErrorModel)
+	if !ok {
+		return v, nil
+	}
+	e := &job.Error{Code: codeOfStatus(m.Status), Message: "the request was refused: " + m.Detail}
+	if len(m.Errors) > 0 {
+		e.Message = "the request was refused"
+	}
+	for _, d := range m.Errors {
+		field := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(d.Location, "query."), "path."), "header.")
+		e.Problems = append(e.Problems, job.Problem{Field: field, Message: d.Message, Why: valueText(d.Value)})
+	}
+	p := problemOf(ctx.Context(), e)
+	p.Status, p.Title = m.Status, http.StatusText(m.Status)
+	return p, nil
+}
+
+func valueText(v any) string {
+	if s, ok := v.(string); ok && s != "" {
+		return "got " + shorten(s)
+	}
+	return ""
+}

@@ -1,0 +1,169 @@
+// Package api serves HTTP: jobs, queues, workers and engines below /api/v1,
+// events and logs as streams, health, metrics, and a few plain pages. It is
+// also the Go client of the same. Reads go to the store, changes through the
+// queue; it decides nothing itself.
+//
+// Errors are problem documents (RFC 9457) with the parts of a job.Error, so the
+// command line, pages and programs word an error alike. Documents that come in
+// are read strictly. Without a token the server talks to this machine only.
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/nano-os/nanoos/internal/artifact"
+	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/queue"
+	"github.com/nano-os/nanoos/internal/store"
+)
+
+// Deps are the parts that a server speaks for. Store, Queue, Artifacts, Engines
+// and Inputs are required.
+type Deps struct {
+	Store     store.Store
+	Queue     *queue.Service
+	Artifacts artifact.Store
+	Engines   []engine.Engine
+	Inputs    func(engine string) engine.Inputs
+	// EngineInfo says which engines this machine has; nil: none is known to be.
+	EngineInfo func(ctx context.Context) []EngineInfo
+	// Live has the growing logs of attempts that run here; nil: none do.
+	Live   Live
+	Logger *slog.Logger // nil: says nothing
+}
+
+// Live finds the growing output of a running attempt.
+type Live interface {
+	Log(id job.ID, attempt int, stream string) (path string, ok bool)
+}
+
+// Options of a Server.
+type Options struct {
+	// Token is the SHA-256 of the token that every request must carry; nil
+	// means that the server needs none and talks to this machine only.
+	Token     *[sha256.Size]byte
+	Version   string
+	StartedAt time.Time
+	Listen    string // address to show to people, such as "127.0.0.1:8080"
+}
+
+// Server answers requests. Any number of them may share one store.
+type Server struct {
+	Deps
+	opt     Options
+	checker checker
+	api     huma.API
+	mux     *http.ServeMux
+	handler http.Handler
+	metrics *metrics
+	streams *streamCap
+	// patience is how long a reader may take for one part of a stream.
+	patience time.Duration
+	// closing ends the streams when the server stops.
+	closing context.Context
+	close   context.CancelCauseFunc
+}
+
+// New builds a server; Run or Handler puts it to work.
+func New(deps Deps, opt Options) *Server {
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		Deps: deps, opt: opt, mux: http.NewServeMux(), streams: newStreamCap(), patience: streamPatience,
+		checker: checker{engines: deps.Engines, inputs: deps.Inputs, artifacts: deps.Artifacts},
+	}
+	s.closing, s.close = context.WithCancelCause(context.Background())
+	s.metrics = newMetrics(deps.Store)
+	s.api = humago.New(s.mux, s.config())
+	s.jobRoutes()
+	s.resultRoutes()
+	s.eventRoutes()
+	s.logRoutes()
+	s.fileRoutes()
+	s.queueRoutes()
+	s.workerRoutes()
+	s.engineRoutes()
+	s.healthRoutes()
+	s.pageRoutes()
+	s.finishDocument()
+	s.handler = s.middleware(s.mux)
+	return s
+}
+
+// Handler answers requests without a listener of its own.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Bounds of connections (T27). Bodies and answers have deadlines of their own,
+// set per request, because streams and uploads take as long as they take.
+const (
+	headerTimeout  = 5 * time.Second
+	idleTimeout    = 60 * time.Second
+	maxHeaderBytes = 64 << 10
+	// shutdownGrace is how long requests may take to end when the server stops.
+	shutdownGrace = 5 * time.Second
+)
+
+// Run serves connections of l until ctx ends, then ends the streams, lets the
+// other requests finish and returns.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	if s.opt.Token == nil && !isLoopback(l.Addr()) {
+		return &job.Error{Code: job.Forbidden, Message: fmt.Sprintf("refusing to listen on %s without a token", l.Addr()),
+			Why: "anybody who reaches this address could run programs here", Fix: "listen on 127.0.0.1, or set a token"}
+	}
+	server := &http.Server{
+		Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	stopped := make(chan struct{})
+	defer close(stopped)
+	wg.Go(func() {
+		select {
+		case <-stopped:
+			return
+		case <-ctx.Done():
+		}
+		s.close(errors.New("the server is stopping"))
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+		defer cancel()
+		if err := server.Shutdown(grace); err != nil {
+			s.Logger.Warn("ending connections that did not end by themselves", "error", err)
+			server.Close()
+		}
+	})
+	err := server.Serve(l)
+	if ctx.Err() != nil && errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve %s: %w", l.Addr(), err)
+}
+
+// isLoopback reports whether only this machine can reach an address.
+func isLoopback(a net.Addr) bool {
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	case *net.UnixAddr:
+		return true
+	}
+	return false
+}
+
+// read runs fn on one snapshot for the tenant of the request.
+func (s *Server) read(ctx context.Context, fn func(tx store.ReadTx, t job.Tenant) error) error {
+	return s.Store.Read(ctx, func(tx store.ReadTx) error { return fn(tx, principal(ctx).tenant) })
+}
