@@ -2,9 +2,7 @@ package qe
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"path"
 	"slices"
@@ -442,9 +440,3 @@ func elementOf(label string) string {
 }
 
 func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
-
-// exists reports whether a file is there.
-func exists(files fs.FS, name string) bool {
-	_, err := fs.Stat(files, name)
-	return !errors.Is(err, fs.ErrNotExist) && err == nil
-}
