@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,7 +48,8 @@ func (s *Service) settle(ctx context.Context, tx store.Tx, worker string, held [
 	for i, h := range held {
 		ids[i] = h.ID
 	}
-	locked, err := tx.LockJobs(ctx, ids)
+	slices.Sort(ids)
+	locked, err := tx.LockJobs(ctx, slices.Compact(ids))
 	if err != nil {
 		return nil, fmt.Errorf("lock %d jobs: %w", len(ids), err)
 	}
@@ -66,6 +68,7 @@ func (s *Service) settle(ctx context.Context, tx store.Tx, worker string, held [
 		if j, err = s.returned(ctx, tx, j, worker, h.Fence); err != nil {
 			return nil, err
 		}
+		jobs[h.ID] = j
 		o := order(j, worker, h.Fence)
 		orders = append(orders, o)
 		if o.Do != job.Drop && j.Fence == h.Fence && h.Progress != nil {

@@ -19,8 +19,6 @@ const (
 	// maxClaim bounds the leases of one reply. More per commit gains little:
 	// 20 have two thirds of the speed of 500.
 	maxClaim = 64
-	// commitTimeout is for writes that are not given up when their caller leaves.
-	commitTimeout = 15 * time.Second
 )
 
 // Claim waits at most wait for jobs that fit free, and gives up to max of them
@@ -86,14 +84,9 @@ func (s *Service) look(ctx context.Context, worker string, free job.Offer) (foun
 	return found, err
 }
 
-// claim starts what fits. Once it has begun it is not given up with its caller:
-// a lease is either handed out or was never taken.
+// claim starts what fits. A caller that leaves meanwhile still gets what was
+// committed: a lease is either handed out or was never taken.
 func (s *Service) claim(ctx context.Context, worker string, free job.Offer, max int) ([]job.Lease, error) {
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
-	defer cancel()
 	var leases []job.Lease
 	err := s.write(ctx, func(tx store.Tx) (wakes, error) {
 		leases = nil
@@ -133,6 +126,10 @@ func (s *Service) startAll(ctx context.Context, tx store.Tx, w store.Worker, cho
 		ids[i] = c.ID
 	}
 	jobs, err := tx.LockJobs(ctx, ids)
+	if err != nil && len(ids) > 1 {
+		// One row that cannot be read must not keep the others from starting.
+		jobs, err = lockEach(ctx, tx, ids)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock %d jobs: %w", len(ids), err)
 	}
@@ -148,6 +145,24 @@ func (s *Service) startAll(ctx context.Context, tx store.Tx, w store.Worker, cho
 		changes = append(changes, start(j, w.Worker, w.Host, reuse, tx.Now()))
 	}
 	return changes, nil
+}
+
+// lockEach locks those jobs that can be read; the error is that of the last if
+// none can.
+func lockEach(ctx context.Context, tx store.Tx, ids []job.ID) ([]job.Job, error) {
+	var jobs []job.Job
+	var bad error
+	for _, id := range ids {
+		one, err := tx.LockJobs(ctx, []job.ID{id})
+		if err != nil {
+			bad = err
+		}
+		jobs = append(jobs, one...)
+	}
+	if len(jobs) > 0 {
+		bad = nil
+	}
+	return jobs, bad
 }
 
 // givenBack reports whether the next attempt of a job has a row already,

@@ -18,6 +18,8 @@ const (
 	forgetAfter = 24 * time.Hour
 	// leaseSweeps is the leader's lease in sweeps: two may be late.
 	leaseSweeps = 3
+	// dutyTimeout keeps a stalled store from stopping the leader for good.
+	dutyTimeout = 15 * time.Second
 )
 
 // Maintain runs the leader's duties until ctx ends: promote jobs that are due,
@@ -99,7 +101,7 @@ func (s *Service) maintain(ctx context.Context, l *leader) (time.Duration, error
 // duty runs fn as the leader. The lease is kept or taken by the same
 // transaction, so a process that froze and has lost it changes nothing (F48).
 func (s *Service) duty(ctx context.Context, l *leader, fn func(store.Tx) (wakes, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	ctx, cancel := context.WithTimeout(ctx, dutyTimeout)
 	defer cancel()
 	lease := leaseSweeps * s.opt.Sweep
 	return s.write(ctx, func(tx store.Tx) (wakes, error) {

@@ -25,7 +25,6 @@ type Service struct {
 
 	prepared atomic.Bool
 	bells    bells
-	quota    quota
 	told     told
 	unheld   unheld
 	reserved reservations

@@ -21,6 +21,7 @@ var queueName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 // number of times; Submit, Maintain and the methods on queues call it if nobody has.
 func (s *Service) Prepare(ctx context.Context) error {
 	err := s.write(ctx, func(tx store.Tx) (wakes, error) {
+		var w wakes
 		have, err := tx.Queues(ctx)
 		if err != nil {
 			return 0, err
@@ -32,8 +33,9 @@ func (s *Service) Prepare(ctx context.Context) error {
 			if err := tx.SaveQueue(ctx, store.Queue{Name: name}); err != nil {
 				return 0, err
 			}
+			w = wakeChanged
 		}
-		return 0, nil
+		return w, nil
 	})
 	if err != nil {
 		return fmt.Errorf("create the default queues: %w", err)

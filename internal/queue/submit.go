@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
@@ -149,80 +148,77 @@ func byKey(ctx context.Context, tx store.ReadTx, t job.Tenant, sub submission) (
 	case err != nil:
 		return job.Job{}, false, fmt.Errorf("look up a key: %w", err)
 	case digest != sub.digest:
-		return job.Job{}, false, otherBody(sub.asked, j.ID)
+		return job.Job{}, false, otherBody(sub.asked, fmt.Sprintf("job %s was submitted under", j.ID))
 	}
 	return j, true, nil
 }
 
-func otherBody(spec job.Spec, id job.ID) error {
+func otherBody(spec job.Spec, who string) error {
 	return &job.Error{Code: job.Conflict,
 		Message: fmt.Sprintf("%s was not submitted: its key is in use", nameOf(spec)),
-		Why:     fmt.Sprintf("job %s was submitted under key %q with other contents", id, spec.Key),
-		Fix:     "use another key, or look at the job: nanoos job get " + string(id)}
+		Why:     fmt.Sprintf("%s key %q with other contents", who, spec.Key),
+		Fix:     "give every different job a key of its own"}
 }
 
 // insert stores the batch in one transaction, in which keys and limits are
 // looked at again.
 func (s *Service) insert(ctx context.Context, t job.Tenant, batch []submission) ([]Submitted, error) {
-	allowed := s.quota.take(t, int64(len(batch)))
 	var out []Submitted
-	var room int64
 	err := s.write(ctx, func(tx store.Tx) (wakes, error) {
-		out, room = make([]Submitted, len(batch)), 0
-		var (
-			changes []*change
-			digests []string
-			places  []int
-			inBatch = make(map[string]int)
-		)
+		out = make([]Submitted, len(batch))
+		inBatch := make(map[string]int)
+		var fresh []int
 		for i, sub := range batch {
-			if sub.digest != "" {
-				j, exists, err := byKey(ctx, tx, t, sub)
-				if err != nil {
-					return 0, err
-				}
-				if exists {
-					out[i] = Submitted{Job: j, Existing: true}
-					continue
-				}
-				if first, twice := inBatch[sub.asked.Key]; twice {
-					if batch[first].digest != sub.digest {
-						return 0, otherBody(sub.asked, out[first].Job.ID)
-					}
-					out[i] = Submitted{Job: out[first].Job, Existing: true}
-					continue
-				}
-				inBatch[sub.asked.Key] = i
-			}
-			c := submit(t, job.NewID(), sub.spec, tx.Now())
-			out[i].Job = c.job
-			changes, digests, places = append(changes, c), append(digests, sub.digest), append(places, i)
-		}
-		if len(changes) == 0 {
-			return 0, nil
-		}
-		if !allowed {
-			var err error
-			if room, err = s.room(ctx, tx, t, int64(len(changes))); err != nil {
+			old, exists, err := earlier(ctx, tx, t, batch, i, inBatch, out)
+			if err != nil {
 				return 0, err
 			}
+			if exists {
+				out[i] = Submitted{Job: old, Existing: true}
+				continue
+			}
+			if sub.digest != "" {
+				inBatch[sub.asked.Key] = i
+			}
+			out[i].Job.ID = job.NewID()
+			fresh = append(fresh, i)
 		}
-		return insertAll(ctx, tx, changes, digests, func(i int, j job.Job) { out[places[i]].Job = j })
+		if len(fresh) == 0 {
+			return 0, nil
+		}
+		if err := s.admit(ctx, tx, t, int64(len(fresh))); err != nil {
+			return 0, err
+		}
+		return insertNew(ctx, tx, t, batch, fresh, out)
 	})
-	if err != nil {
-		return nil, err
-	}
-	s.quota.grant(t, room)
-	return out, nil
+	return out, err
 }
 
-// insertAll adds new jobs with their history.
-func insertAll(ctx context.Context, tx store.Tx, changes []*change, digests []string, stored func(int, job.Job)) (wakes, error) {
-	jobs := make([]job.Job, len(changes))
+// earlier finds the job that has the key of the i-th spec already, in the store
+// or in the same batch.
+func earlier(ctx context.Context, tx store.ReadTx, t job.Tenant, batch []submission, i int, inBatch map[string]int, out []Submitted) (job.Job, bool, error) {
+	sub := batch[i]
+	if sub.digest == "" {
+		return job.Job{}, false, nil
+	}
+	first, twice := inBatch[sub.asked.Key]
+	if !twice {
+		return byKey(ctx, tx, t, sub)
+	}
+	if batch[first].digest != sub.digest {
+		return job.Job{}, false, otherBody(sub.asked, fmt.Sprintf("jobs[%d] and jobs[%d] use", first, i))
+	}
+	return out[first].Job, true, nil
+}
+
+// insertNew adds those of the batch that are new, with their history.
+func insertNew(ctx context.Context, tx store.Tx, t job.Tenant, batch []submission, fresh []int, out []Submitted) (wakes, error) {
+	jobs, digests := make([]job.Job, len(fresh)), make([]string, len(fresh))
 	var events []job.Event
 	w := wakeChanged
-	for i, c := range changes {
-		jobs[i] = c.job
+	for n, i := range fresh {
+		c := submit(t, out[i].Job.ID, batch[i].spec, tx.Now())
+		jobs[n], digests[n] = c.job, batch[i].digest
 		events = append(events, c.events...)
 		w |= wakesOf(c.job)
 	}
@@ -232,21 +228,20 @@ func insertAll(ctx context.Context, tx store.Tx, changes []*change, digests []st
 		}
 		return 0, fmt.Errorf("insert %d jobs: %w", len(jobs), err)
 	}
-	for i, j := range jobs {
-		stored(i, j)
-	}
 	if err := tx.AppendEvents(ctx, events); err != nil {
 		return 0, fmt.Errorf("append %d events: %w", len(events), err)
+	}
+	for n, i := range fresh {
+		out[i].Job = jobs[n]
 	}
 	return w, nil
 }
 
-// room counts how many more jobs may wait, after n more, and refuses these if
-// there is none (G15).
-func (s *Service) room(ctx context.Context, tx store.ReadTx, t job.Tenant, n int64) (int64, error) {
+// admit refuses n more jobs when too many of the tenant wait already (G15).
+func (s *Service) admit(ctx context.Context, tx store.ReadTx, t job.Tenant, n int64) error {
 	counts, err := tx.Counts(ctx, t)
 	if err != nil {
-		return 0, fmt.Errorf("count the jobs of %s: %w", t, err)
+		return fmt.Errorf("count the jobs of %s: %w", t, err)
 	}
 	var waiting int64
 	for _, c := range counts {
@@ -254,43 +249,12 @@ func (s *Service) room(ctx context.Context, tx store.ReadTx, t job.Tenant, n int
 			waiting += c.Jobs
 		}
 	}
-	if left := s.opt.MaxQueued - waiting - n; left >= 0 {
-		return left, nil
+	if waiting+n <= s.opt.MaxQueued {
+		return nil
 	}
-	return 0, &job.Error{Code: job.Exhausted, Message: fmt.Sprintf("%s not submitted: too many jobs wait", plural(n, "job was", "jobs were")),
-		Why: fmt.Sprintf("%s of %d of tenant %s wait, and %d more were asked for", plural(waiting, "job", "jobs"), s.opt.MaxQueued, t, n),
+	return &job.Error{Code: job.Exhausted, Message: fmt.Sprintf("%s not submitted: too many jobs wait", plural(n, "job was", "jobs were")),
+		Why: fmt.Sprintf("%d of at most %d jobs of tenant %s wait, and %d more were asked for", waiting, s.opt.MaxQueued, t, n),
 		Fix: "submit again when some have started, or cancel some: nanoos ls --state QUEUED"}
-}
-
-// quota spares most submissions the counting: a count that found much room
-// allows an eighth of it without another. Near the limit every submission
-// counts; several servers together may pass it by their allowances.
-type quota struct {
-	mu   sync.Mutex
-	left map[job.Tenant]int64
-}
-
-// take reports whether n more jobs are allowed without counting.
-func (q *quota) take(t job.Tenant, n int64) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.left[t] < n {
-		return false
-	}
-	q.left[t] -= n
-	return true
-}
-
-// grant sets the allowance after a count that found room.
-func (q *quota) grant(t job.Tenant, room int64) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if room >= 8 {
-		if q.left == nil {
-			q.left = make(map[job.Tenant]int64)
-		}
-		q.left[t] = room / 8
-	}
 }
 
 // completeAll completes and checks the specs that are new, and reports every
