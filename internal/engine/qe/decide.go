@@ -41,7 +41,7 @@ func (d *dossier) byExit(*engine.Summary) (engine.Outcome, *job.Failure) {
 // byError looks for the error block on standard output, its copy in CRASH when
 // standard output has none and no good end, and standard error.
 func (d *dossier) byError(*engine.Summary) (engine.Outcome, *job.Failure) {
-	for _, t := range []*textRun{d.main, d.other} {
+	for _, t := range []*textRun{d.scf, d.main, d.other} {
 		if t != nil && len(t.errors) > 0 {
 			return d.withExit(diagnose(t.errors[0]))
 		}
@@ -75,8 +75,14 @@ func (d *dossier) withExit(o engine.Outcome, f *job.Failure) (engine.Outcome, *j
 
 // byStop recognises that the program ended early because it was asked to.
 func (d *dossier) byStop(*engine.Summary) (engine.Outcome, *job.Failure) {
-	t := d.main
-	if t == nil || t.stopped == nil && t.outOfTime == nil {
+	// A step that was stopped may be followed by the next of its chain.
+	var t *textRun
+	for _, of := range []*textRun{d.main, d.scf} {
+		if of != nil && (of.stopped != nil || of.outOfTime != nil) {
+			t = of
+		}
+	}
+	if t == nil {
 		return "", nil
 	}
 	softLimit := d.run.Exit != nil && d.run.Exit.Cause == job.CauseSoftLimit
@@ -251,16 +257,17 @@ func (d *dossier) byNumbers(s *engine.Summary) (engine.Outcome, *job.Failure) {
 // byFiles looks at the data that a later step would read: on a full disk pw.x
 // ends with a farewell and status 0, and leaves files without a byte.
 func (d *dossier) byFiles(*engine.Summary) (engine.Outcome, *job.Failure) {
+	d.files.empty = append(d.files.empty, d.files.cutCopies(d.run.Files)...)
 	if len(d.files.empty) == 0 {
 		return "", nil
 	}
 	slices.Sort(d.files.empty)
 	var evidence []job.Evidence
 	for _, name := range d.files.empty[:min(3, len(d.files.empty))] {
-		evidence = append(evidence, job.Evidence{File: name, Text: "0 bytes"})
+		evidence = append(evidence, job.Evidence{File: name, Text: "empty or cut"})
 	}
-	return engine.FileSystemError, failure(engine.FileSystemError, "output_files_empty",
-		fmt.Sprintf("%s of the saved state are empty: the disk was full", plural(len(d.files.empty), "file")), "free space, or choose another data directory", "", evidence...)
+	return engine.FileSystemError, failure(engine.FileSystemError, "output_files_cut",
+		fmt.Sprintf("%s of the saved state empty or cut: the disk was full", plural(len(d.files.empty), "file")), "free space, or choose another data directory", "", evidence...)
 }
 
 // byStatus believes a bad status that nothing else explains.

@@ -34,6 +34,7 @@ type runFiles struct {
 	texts, xmls, decks, errs []string
 	crash                    bool
 	empty                    []string // data files of a save directory without a byte
+	copies                   []string // pseudopotentials that pw.x copied into a save directory
 }
 
 // findFiles looks through a directory. Where the standard output of a job is,
@@ -73,6 +74,10 @@ func (f *runFiles) add(files fs.FS, name string, d fs.DirEntry, isJob bool) {
 		}
 		return
 	}
+	if inSave && strings.EqualFold(path.Ext(base), ".upf") {
+		f.copies = append(f.copies, name)
+		return
+	}
 	switch {
 	case base == crashFile && path.Dir(name) == ".":
 		f.crash = true
@@ -94,6 +99,22 @@ func (f *runFiles) add(files fs.FS, name string, d fs.DirEntry, isJob bool) {
 			f.decks = append(f.decks, name)
 		}
 	}
+}
+
+// cutCopies returns the copies of pseudopotentials that are much shorter than
+// their sources; pw.x may drop blanks at the ends of lines as it copies.
+func (f *runFiles) cutCopies(files fs.FS) []string {
+	var out []string
+	for _, name := range f.copies {
+		source, err := fs.Stat(files, pseudoDir+"/"+path.Base(name))
+		if err != nil {
+			continue
+		}
+		if info, err := fs.Stat(files, name); err == nil && info.Size() < source.Size()/10*8 {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // isDataFile recognises what pw.x must have written in full.
