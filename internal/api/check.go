@@ -12,10 +12,10 @@ import (
 	"github.com/nano-os/nanoos/internal/job"
 )
 
-// NewCheck returns the check that every spec passes before it is stored,
-// whichever door it came through: it completes defaults, resolves the engine's
-// aliases, and lets the engine plan the job as a worker would. Its error lists
-// all the problems. A spec that passed is returned unchanged when checked again.
+// NewCheck returns the part of the queue's check that needs to know engines:
+// it resolves their aliases, reads the structure, finds the input files, and
+// lets the engine plan the job as a worker would. Its error lists all the
+// problems. A spec that passed is returned unchanged when checked again.
 func NewCheck(engines []engine.Engine, inputs func(engine string) engine.Inputs, artifacts artifact.Store) func(job.Spec) (job.Spec, error) {
 	c := checker{engines: engines, inputs: inputs, artifacts: artifacts}
 	return func(s job.Spec) (job.Spec, error) {
@@ -32,43 +32,24 @@ type checker struct {
 
 // check also returns the plan, which holds the warnings.
 func (c *checker) check(ctx context.Context, s job.Spec) (job.Spec, *engine.Plan, error) {
-	s = complete(s)
-	problems := specProblems(s)
-	if len(problems) == 0 {
-		problems = c.findFiles(ctx, &s)
-	}
-	filesAreFine := len(problems) == 0
-	eng, p := c.engineOf(ctx, &s)
-	problems = append(problems, p...)
+	eng, problems := c.engineOf(ctx, &s)
+	problems = append(problems, c.findFiles(ctx, &s)...)
 	structure, p := checkStructure(s.Structure)
 	s.Structure = structure
 	problems = append(problems, p...)
-
-	// The engine looks at a job whose other parts are sound, so that it does
-	// not report their faults a second time in other words.
-	if eng != nil && filesAreFine && len(p) == 0 {
-		plan, err := c.plan(ctx, eng, s)
-		if err == nil && len(problems) == 0 {
-			s.Demand = s.Demand.Rounded()
-			return s, plan, nil
-		}
-		if err != nil {
-			e, ok := errors.AsType[*job.Error](err)
-			if !ok {
-				return s, nil, fmt.Errorf("plan the job: %w", err)
-			}
-			problems = append(problems, problemsOf(e)...)
-		}
+	if err := job.InvalidInput("the job was refused", problems); err != nil {
+		return s, nil, err
 	}
-	return s, nil, job.InvalidInput(notSubmitted(s), problems)
-}
-
-// notSubmitted says what did not happen to the user's thing.
-func notSubmitted(s job.Spec) string {
-	if s.Name == "" {
-		return "the job was not submitted"
+	// The engine looks last, so that it does not report the faults of the other
+	// parts a second time in other words.
+	plan, err := c.plan(ctx, eng, s)
+	if e, ok := errors.AsType[*job.Error](err); ok {
+		return s, nil, job.InvalidInput("the job was refused", problemsOf(e))
 	}
-	return shorten(s.Name) + " was not submitted"
+	if err != nil {
+		return s, nil, fmt.Errorf("plan the job: %w", err)
+	}
+	return s, plan, nil
 }
 
 // problemsOf are the problems of an error, which may be its only one.
@@ -92,21 +73,16 @@ func (c *checker) plan(ctx context.Context, eng engine.Engine, s job.Spec) (plan
 	return eng.Plan(s, in)
 }
 
-// findFiles completes the sizes of uploaded files and reports those that were
+// findFiles completes the sizes of input files and reports those that were
 // never uploaded.
 func (c *checker) findFiles(ctx context.Context, s *job.Spec) []job.Problem {
 	var problems []job.Problem
 	s.Files = slices.Clone(s.Files)
 	for i, f := range s.Files {
-		at := fmt.Sprintf("files[%d].sha256", i)
-		if !isDigest(f.SHA256) {
-			problems = append(problems, job.Problem{Field: at, Message: fmt.Sprintf("%q is not a SHA-256", shorten(f.SHA256))})
-			continue
-		}
 		info, err := c.artifacts.Stat(ctx, artifact.InputKey(f.SHA256))
 		if err != nil {
-			problems = append(problems, job.Problem{Field: at, Message: fmt.Sprintf("the contents of %s were not uploaded", f.Name),
-				Why: "there is no input with the hash " + f.SHA256, Fix: "upload the file with PUT /api/v1/inputs first"})
+			problems = append(problems, job.Problem{Field: fmt.Sprintf("files[%d].sha256", i), Message: fmt.Sprintf("the contents of %s were not uploaded", shorten(f.Name)),
+				Why: fmt.Sprintf("there is no input with the hash %q", shorten(f.SHA256)), Fix: "upload the file with PUT /api/v1/inputs first"})
 			continue
 		}
 		s.Files[i].Size = info.Size

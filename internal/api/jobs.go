@@ -204,7 +204,7 @@ func (s *Server) show(ctx context.Context, tx store.ReadTx, t job.Tenant, j job.
 }
 
 type patchInput struct {
-	refInput
+	Ref     string `path:"ref" maxLength:"250" doc:"Id, six or more characters of its beginning or end, unique name, or @last." example:"@last"`
 	RawBody []byte
 }
 

@@ -52,14 +52,17 @@ func (s *Server) config() huma.Config {
 	}
 }
 
-// schemaName names schemas after their types; two of package job share a name
-// with ours.
+// schemaName names schemas after their types, and tells those of package job
+// apart from ours of the same name.
 func schemaName(t reflect.Type, hint string) string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if t == reflect.TypeFor[job.Problem]() {
+	switch t {
+	case reflect.TypeFor[job.Problem]():
 		return "InputProblem"
+	case reflect.TypeFor[job.File]():
+		return "StoredInput"
 	}
 	return huma.DefaultSchemaNamer(t, hint)
 }

@@ -7,6 +7,9 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -72,6 +75,28 @@ func (q *query) err() error {
 		}
 	}
 	return job.InvalidInput("the request was refused", q.checks.problems)
+}
+
+// checks collects problems.
+type checks struct{ problems []job.Problem }
+
+func (c *checks) add(field, message, fix string) {
+	if len(c.problems) < maxProblems {
+		c.problems = append(c.problems, job.Problem{Field: field, Message: message, Fix: fix})
+	}
+}
+
+func (c *checks) between(field string, n, low, high int64, fix string) {
+	if n < low || n > high {
+		c.add(field, fmt.Sprintf("%d is outside %d … %d", n, low, high), fix)
+	}
+}
+
+// plainText refuses what could not be shown in one line of a terminal (T40).
+func (c *checks) plainText(field, s string) {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		c.add(field, "has characters that cannot be printed", "")
+	}
 }
 
 // Descriptions of parameters and answers of the handlers that stream.

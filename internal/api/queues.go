@@ -2,10 +2,8 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -58,7 +56,7 @@ func queueInfos(ctx context.Context, tx store.ReadTx, t job.Tenant) ([]QueueInfo
 	}
 	infos := make([]QueueInfo, 0, len(queues))
 	for _, q := range queues {
-		info := QueueInfo{Name: q.Name, Paused: q.Paused, Walltime: q.Walltime, Jobs: map[job.State]int64{}}
+		info := QueueInfo{Name: q.Name, Paused: q.Paused, Walltime: q.Walltime, LostAfter: q.LostAfter, Jobs: map[job.State]int64{}}
 		for _, state := range job.States {
 			info.Jobs[state] = 0
 		}
@@ -103,36 +101,17 @@ type makeQueueInput struct{ RawBody []byte }
 
 func (s *Server) makeQueue(ctx context.Context, in *makeQueueInput) (*queueOutput, error) {
 	var r QueueRequest
-	c := checks{problems: decodeStrict(in.RawBody, "", &r)}
-	if len(c.problems) == 0 {
-		if r.Name == "" || len(r.Name) > maxLabelKey || strings.ContainsFunc(r.Name, notWordRune) || strings.Contains(r.Name, "/") {
-			c.add("name", "is not a name for a queue", fmt.Sprintf("use at most %d of A-Z a-z 0-9 . _ -", maxLabelKey))
-		}
-		c.duration("walltime", r.Walltime, 0)
-	}
-	if err := job.InvalidInput("the queue was not made", c.problems); err != nil {
+	if err := job.InvalidInput("the queue was not made", decodeStrict(in.RawBody, "", &r)); err != nil {
 		return nil, err
 	}
-	err := s.Store.Write(ctx, func(tx store.Tx) error {
-		queues, err := tx.Queues(ctx)
-		if err != nil {
-			return err
-		}
-		q := store.Queue{Name: r.Name}
-		if i := slices.IndexFunc(queues, func(q store.Queue) bool { return q.Name == r.Name }); i >= 0 {
-			q = queues[i]
-		}
-		q.Walltime = r.Walltime
-		return tx.SaveQueue(ctx, q)
-	})
-	if err != nil {
+	if err := s.Queue.SetQueue(ctx, store.Queue{Name: r.Name, Walltime: r.Walltime, LostAfter: r.LostAfter}); err != nil {
 		return nil, err
 	}
 	return s.getQueue(ctx, &queueInput{Name: r.Name})
 }
 
 type patchQueueInput struct {
-	queueInput
+	Name    string `path:"name" maxLength:"200" example:"simulations"`
 	RawBody []byte
 }
 
@@ -149,9 +128,6 @@ func (s *Server) patchQueue(ctx context.Context, in *patchQueueInput) (*queueOut
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.getQueue(ctx, &in.queueInput); err != nil {
-		return nil, err
-	}
 	set := s.Queue.ResumeQueue
 	if *r.Paused {
 		set = s.Queue.PauseQueue
@@ -159,5 +135,5 @@ func (s *Server) patchQueue(ctx context.Context, in *patchQueueInput) (*queueOut
 	if err := set(ctx, in.Name, a); err != nil {
 		return nil, err
 	}
-	return s.getQueue(ctx, &in.queueInput)
+	return s.getQueue(ctx, &queueInput{Name: in.Name})
 }

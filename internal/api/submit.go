@@ -58,11 +58,7 @@ type submitOutput struct {
 }
 
 func (s *Server) submit(ctx context.Context, in *submitInput) (*submitOutput, error) {
-	queues, err := s.queueNames(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c, err := s.candidate(ctx, in.RawBody, "", in.Key, queues)
+	c, err := s.candidate(ctx, in.RawBody, in.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -74,14 +70,17 @@ func (s *Server) submit(ctx context.Context, in *submitInput) (*submitOutput, er
 	if err != nil {
 		return nil, err
 	}
-	out := &submitOutput{Status: http.StatusCreated, Location: "/api/v1/jobs/" + string(stored[0].Job.ID)}
+	j := stored[0].Job
+	out := &submitOutput{Status: http.StatusCreated, Location: jobPath(string(j.ID))}
 	if stored[0].Existing {
 		out.Status = http.StatusOK
+	} else if _, plan, err := s.checker.check(ctx, j.Spec); err == nil {
+		c.warnings = append(c.warnings, plan.Warnings...)
 	}
 	err = s.read(ctx, func(tx store.ReadTx, t job.Tenant) error {
 		v, err := s.viewer(ctx, tx, t)
 		if err == nil {
-			out.Body = v.full(stored[0].Job)
+			out.Body = v.full(j)
 		}
 		return err
 	})
@@ -89,19 +88,16 @@ func (s *Server) submit(ctx context.Context, in *submitInput) (*submitOutput, er
 	return out, err
 }
 
-// candidate is a job that may be stored.
+// candidate is a job as it was asked for, on its way to the queue.
 type candidate struct {
-	spec job.Spec
-	plan *engine.Plan
-	// warnings are of the plan and of the structure's file.
+	spec     job.Spec
 	warnings []engine.Warning
 }
 
-// candidate reads and checks one job of a request. at is where it is in the
-// request. All of its problems are found together, unless it cannot be read.
-func (s *Server) candidate(ctx context.Context, raw []byte, at, key string, queues []string) (candidate, error) {
+// candidate reads one job of a request and stores the files that came with it.
+func (s *Server) candidate(ctx context.Context, raw []byte, key string) (candidate, error) {
 	var r JobRequest
-	if problems := decodeStrict(raw, at, &r); len(problems) > 0 {
+	if problems := decodeStrict(raw, "", &r); len(problems) > 0 {
 		return candidate{}, job.InvalidInput("the job was not submitted", problems)
 	}
 	spec, warnings, problems := r.spec()
@@ -111,51 +107,44 @@ func (s *Server) candidate(ctx context.Context, raw []byte, at, key string, queu
 		}
 		spec.Key = key
 	}
-	if spec.Queue != "" && len(queues) > 0 && !slices.Contains(queues, spec.Queue) {
-		// A job in a queue that does not exist would wait for ever.
-		problems = append(problems, job.Problem{Field: "queue", Message: fmt.Sprintf("there is no queue %q", shorten(spec.Queue)),
-			Fix: nearestFix(spec.Queue, queues)})
-	}
-	// The files are stored before the job, so the job never names what is not
-	// there; what a refused job leaves behind is found by its hash if it comes again.
 	if len(problems) == 0 {
+		// The files are stored before the job, so the job never names what is not
+		// there; what a refused job leaves behind is found by its hash if it comes again.
 		if err := s.storeTexts(ctx, r.Files, spec.Files); err != nil {
 			return candidate{}, err
 		}
+		_, problems = s.checker.engineOf(ctx, &spec)
 	}
-	spec, plan, err := s.checker.check(ctx, spec)
-	if err != nil {
-		e, ok := errors.AsType[*job.Error](err)
-		if !ok {
-			return candidate{}, err
+	if len(problems) > 0 {
+		// What the queue would say of the rest comes with them: all at once.
+		if e, ok := errors.AsType[*job.Error](s.checked(ctx, spec)); ok && e.Code == job.Invalid {
+			problems = mergeProblems(problems, e.Problems)
 		}
-		problems = append(problems, e.Problems...)
 	}
-	prefix(problems, at)
-	if plan != nil {
-		warnings = append(warnings, plan.Warnings...)
-	}
-	return candidate{spec, plan, warnings}, job.InvalidInput(notSubmitted(spec), problems)
+	return candidate{spec, warnings}, job.InvalidInput(notSubmitted(spec), problems)
 }
 
-// prefix puts the fields of problems below at.
-func prefix(problems []job.Problem, at string) {
-	for i := range problems {
-		if problems[i].Field != "" || problems[i].File == "" {
-			problems[i].Field = strings.Trim(at+"."+problems[i].Field, ".")
-		}
-	}
+func (s *Server) checked(ctx context.Context, spec job.Spec) error {
+	_, err := s.Queue.Check(ctx, spec)
+	return err
 }
 
-func (s *Server) queueNames(ctx context.Context) (names []string, err error) {
-	err = s.read(ctx, func(tx store.ReadTx, _ job.Tenant) error {
-		queues, err := tx.Queues(ctx)
-		for _, q := range queues {
-			names = append(names, q.Name)
+// mergeProblems adds those that concern other fields.
+func mergeProblems(problems, more []job.Problem) []job.Problem {
+	for _, p := range more {
+		if !slices.ContainsFunc(problems, func(o job.Problem) bool { return o.Field == p.Field }) {
+			problems = append(problems, p)
 		}
-		return err
-	})
-	return names, err
+	}
+	return problems
+}
+
+// notSubmitted says what did not happen to the user's thing.
+func notSubmitted(s job.Spec) string {
+	if s.Name == "" {
+		return "the job was not submitted"
+	}
+	return shorten(s.Name) + " was not submitted"
 }
 
 func nearestFix(name string, names []string) string {
@@ -184,15 +173,22 @@ func (s *Server) storeTexts(ctx context.Context, inputs []FileInput, files []job
 
 // dryRun shows the job that would be stored, and the plan.
 func (s *Server) dryRun(ctx context.Context, c candidate) (shown Job, err error) {
+	spec, err := s.Queue.Check(ctx, c.spec)
+	if err != nil {
+		return shown, err
+	}
+	spec, plan, err := s.checker.check(ctx, spec)
+	if err != nil {
+		return shown, err
+	}
 	err = s.read(ctx, func(tx store.ReadTx, t job.Tenant) error {
 		v, err := s.viewer(ctx, tx, t)
-		if err != nil {
-			return err
+		if err == nil {
+			shown = v.full(job.Job{Tenant: t, Spec: spec, State: job.Queued, CreatedAt: v.now})
 		}
-		shown = v.full(job.Job{Tenant: t, Spec: c.spec, State: job.Queued, CreatedAt: v.now})
-		return nil
+		return err
 	})
-	shown.Warnings, shown.Plan = c.warnings, showPlan(c.plan)
+	shown.Warnings, shown.Plan = append(c.warnings, plan.Warnings...), showPlan(plan)
 	return shown, err
 }
 
@@ -239,31 +235,12 @@ func (s *Server) submitBulk(ctx context.Context, in *bulkInput) (*bulkOutput, er
 	if err := job.InvalidInput("no job was submitted", c.problems); err != nil {
 		return nil, err
 	}
-	queues, err := s.queueNames(ctx)
-	if err != nil {
-		return nil, err
-	}
 	b := bulk{s: s, items: make([]BulkItem, len(r.Jobs))}
-	var problems []job.Problem
 	for i, raw := range r.Jobs {
-		at := ""
-		if r.Atomic {
-			at = fmt.Sprintf("jobs[%d]", i)
-		}
-		c, err := s.candidate(ctx, raw, at, "", queues)
-		switch {
-		case err == nil:
+		c, err := s.candidate(ctx, raw, "")
+		if err == nil {
 			b.at, b.specs = append(b.at, i), append(b.specs, c.spec)
-		case job.CodeOf(err) != job.Invalid:
-			return nil, err
-		default:
-			b.items[i].Problem = problemOf(ctx, err)
-			problems = append(problems, b.items[i].Problem.Problems...)
-		}
-	}
-	if r.Atomic {
-		problems = problems[:min(len(problems), maxProblems)]
-		if err := job.InvalidInput("no job was submitted", problems); err != nil {
+		} else if err := b.refuse(ctx, i, err); err != nil {
 			return nil, err
 		}
 	}
@@ -273,7 +250,7 @@ func (s *Server) submitBulk(ctx context.Context, in *bulkInput) (*bulkOutput, er
 	return &bulkOutput{b.result()}, nil
 }
 
-// bulk is many jobs on their way into the store.
+// bulk is many jobs on their way into the queue.
 type bulk struct {
 	s     *Server
 	items []BulkItem
@@ -281,30 +258,81 @@ type bulk struct {
 	at    []int // which item each spec is
 }
 
-// store submits the jobs in one transaction. When that is refused, for the key
-// of one of them, each is submitted for itself, unless all or none was asked for.
-func (b *bulk) store(ctx context.Context, atomic bool) error {
-	if len(b.specs) == 0 {
+// refuse keeps the problem of one item; what is not the item's own fault is
+// returned, and ends the whole call.
+func (b *bulk) refuse(ctx context.Context, i int, err error) error {
+	switch job.CodeOf(err) {
+	case job.Invalid, job.Conflict, job.Exhausted:
+		b.items[i].Problem = problemOf(ctx, err)
 		return nil
 	}
+	return err
+}
+
+// store submits the jobs in one transaction. When some of them are refused, and
+// not all or none was asked for, the others are submitted without them.
+func (b *bulk) store(ctx context.Context, atomic bool) error {
+	if atomic {
+		if err := b.allRefused(); err != nil {
+			return err
+		}
+		return b.submit(ctx, b.specs, b.at)
+	}
 	err := b.submit(ctx, b.specs, b.at)
-	if job.CodeOf(err) != job.Conflict || atomic {
+	if job.CodeOf(err) == job.Invalid {
+		if err := b.dropInvalid(ctx); err != nil {
+			return err
+		}
+		err = b.submit(ctx, b.specs, b.at)
+	}
+	if job.CodeOf(err) != job.Conflict {
 		return err
 	}
+	// A key in use is found in the transaction, so each has one of its own.
 	for i := range b.specs {
-		err := b.submit(ctx, b.specs[i:i+1], b.at[i:i+1])
-		switch job.CodeOf(err) {
-		case "":
-		case job.Conflict, job.Invalid, job.Exhausted:
-			b.items[b.at[i]].Problem = problemOf(ctx, err)
-		default:
+		if err := b.submit(ctx, b.specs[i:i+1], b.at[i:i+1]); err != nil {
+			if err := b.refuse(ctx, b.at[i], err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// dropInvalid refuses the jobs that the queue would.
+func (b *bulk) dropInvalid(ctx context.Context) error {
+	specs, at := b.specs, b.at
+	b.specs, b.at = nil, nil
+	for i, spec := range specs {
+		err := b.s.checked(ctx, spec)
+		if err == nil {
+			b.specs, b.at = append(b.specs, spec), append(b.at, at[i])
+		} else if err := b.refuse(ctx, at[i], err); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// allRefused is the error of a call in which one bad job refuses all.
+func (b *bulk) allRefused() error {
+	var problems []job.Problem
+	for i, item := range b.items {
+		if item.Problem == nil {
+			continue
+		}
+		for _, p := range item.Problem.Problems {
+			p.Field = strings.TrimSuffix(fmt.Sprintf("jobs[%d].%s", i, p.Field), ".")
+			problems = append(problems, p)
+		}
+	}
+	return job.InvalidInput("no job was submitted", problems[:min(len(problems), maxProblems)])
+}
+
 func (b *bulk) submit(ctx context.Context, specs []job.Spec, at []int) error {
+	if len(specs) == 0 {
+		return nil
+	}
 	stored, err := b.s.Queue.Submit(ctx, principal(ctx).tenant, specs...)
 	if err != nil {
 		return err

@@ -180,6 +180,8 @@ type QueuePatch struct {
 type QueueRequest struct {
 	Name     string       `json:"name"`
 	Walltime job.Duration `json:"walltime,omitempty"` // default of its jobs
+	// LostAfter is how long a silent worker keeps the queue's jobs.
+	LostAfter job.Duration `json:"lost_after,omitempty"`
 }
 
 // AttemptList is the attempts of a job, the first one first.
@@ -315,10 +317,12 @@ type Reason struct {
 
 // QueueInfo is a queue and what is in it.
 type QueueInfo struct {
-	Name     string              `json:"name"`
-	Paused   *job.Request        `json:"paused,omitempty"`
-	Walltime job.Duration        `json:"walltime,omitempty"` // default of its jobs
-	Jobs     map[job.State]int64 `json:"jobs"`
+	Name     string       `json:"name"`
+	Paused   *job.Request `json:"paused,omitempty"`
+	Walltime job.Duration `json:"walltime,omitempty"` // default of its jobs
+	// LostAfter is how long a silent worker keeps the queue's jobs.
+	LostAfter job.Duration        `json:"lost_after,omitempty"`
+	Jobs      map[job.State]int64 `json:"jobs"`
 }
 
 // WorkerInfo is a worker and what it runs.
