@@ -284,10 +284,10 @@ func (s cifSite) tolerance(longest float64) float64 {
 func (s *Structure) dropTwins() int {
 	sp := newSpace(s)
 	points := sp.points(s)
-	g := sp.grid(points, twinDistance)
+	g := sp.grid(points, boxPerReach*twinDistance)
 	var kept []int
 	for p := range points {
-		twin := !g.visit(p, func(q int, shift Vector) bool {
+		twin := !g.visit(p, twinDistance, func(q int, shift Vector) bool {
 			return s.Species[q] != s.Species[p] || g.distance(p, q, shift) >= twinDistance
 		})
 		if !twin {

@@ -44,10 +44,10 @@ func (s *Structure) MinDistance() (d float64, i, j int) {
 	if d < coincident {
 		return d, min(i, j), max(i, j)
 	}
-	g := sp.grid(points, d)
+	g := sp.grid(points, 2*d)
 	for at, p := range order {
 		best := d
-		g.visit(p, func(q int, shift Vector) bool {
+		g.visit(p, d, func(q int, shift Vector) bool {
 			if q == p {
 				return true
 			}
@@ -61,7 +61,7 @@ func (s *Structure) MinDistance() (d float64, i, j int) {
 			return best, min(i, j), max(i, j)
 		case best < d:
 			d = best
-			g = sp.grid(points, d)
+			g = sp.grid(points, 2*d)
 			for _, q := range order[:at+1] {
 				g.insert(q)
 			}
@@ -73,31 +73,52 @@ func (s *Structure) MinDistance() (d float64, i, j int) {
 }
 
 // Close returns the pairs of sites nearer than factor times the sum of their
-// covalent radii, nearest first and at most MaxContacts of them. At the factor
-// 0.5 no chemistry explains them. The structure must be valid.
+// covalent radii, nearest first and at most MaxContacts of them. At CloseFactor
+// no chemistry explains them. The structure must be valid.
 func (s *Structure) Close(factor float64) []Contact {
-	radii, largest := make([]float64, s.NAtoms()), 0.0
+	radii, order := make([]float64, s.NAtoms()), make([]int, s.NAtoms())
+	smallest := math.Inf(1)
 	for i, el := range s.Species {
 		e, _ := ElementOf(el)
-		radii[i] = e.Radius
-		largest = max(largest, e.Radius)
+		radii[i], order[i] = e.Radius, i
+		if e.Radius > 0 {
+			smallest = min(smallest, e.Radius)
+		}
 	}
-	if !(factor > 0) || largest == 0 {
+	if !(factor > 0) || math.IsInf(factor*smallest, 1) {
 		return nil
 	}
-	return s.contacts(2*factor*largest, func(i, j int) float64 { return factor * (radii[i] + radii[j]) })
+	// Small atoms come first and look as far as their own size asks; a large
+	// one finds them all, so one large atom does not slow down the others.
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(radii[i], radii[j]) })
+	return s.contacts(order, boxPerReach*2*factor*smallest,
+		func(i int) float64 { return 2 * factor * radii[i] },
+		func(i, j int) float64 { return factor * (radii[i] + radii[j]) })
 }
 
-// contacts finds the pairs nearer than limit(i, j), which is nowhere more than
-// reach.
-func (s *Structure) contacts(reach float64, limit func(i, j int) float64) []Contact {
+// overlaps returns the pairs of sites nearer than d.
+func (s *Structure) overlaps(d float64) []Contact {
+	order := make([]int, s.NAtoms())
+	for i := range order {
+		order[i] = i
+	}
+	return s.contacts(order, boxPerReach*d, func(int) float64 { return d }, func(int, int) float64 { return d })
+}
+
+// boxPerReach balances the boxes to visit against the points in one: a short
+// reach mostly stays within a box four times as wide, and sites that are no
+// contacts leave room for only some hundred in it.
+const boxPerReach = 4
+
+// contacts finds the pairs nearer than limit(i, j), which for every i is at
+// most reach(i) with each j before it in the order.
+func (s *Structure) contacts(order []int, width float64, reach func(i int) float64, limit func(i, j int) float64) []Contact {
 	sp := newSpace(s)
-	points := sp.points(s)
-	g := sp.grid(points, reach)
+	g := sp.grid(sp.points(s), width)
 	found := map[[2]int]float64{}
-	for p := range points {
+	for _, p := range order {
 		g.insert(p)
-		full := !g.visit(p, func(q int, shift Vector) bool {
+		full := !g.visit(p, reach(p), func(q int, shift Vector) bool {
 			if q == p && shift == (Vector{}) {
 				return true
 			}
@@ -249,13 +270,12 @@ func (sp *space) points(s *Structure) []Vector {
 	return out
 }
 
-// grid is a hash of the points by box, the boxes being at least width wide.
+// grid is a hash of the points by box.
 type grid struct {
 	*space
 	points []Vector
-	width  float64
+	width  float64  // of a box, at least, where the structure does not repeat
 	boxes  [3]int64 // along what repeats
-	reach  [3]int64 // boxes to visit on either side
 	key    []uint64 // of a point's box
 	head   []int32  // first point of a bucket, -1 if none
 	next   []int32
@@ -272,44 +292,48 @@ func (sp *space) grid(points []Vector, width float64) *grid {
 		g.head[i] = -1
 	}
 	for k := range 3 {
-		g.reach[k] = 1
 		if sp.periodic[k] {
-			// More boxes than this would only be empty.
-			g.boxes[k] = int64(min(max(1, math.Floor(sp.height[k]/width)), 1<<20))
-			if g.boxes[k] == 1 {
-				g.reach[k] = int64(math.Ceil(width / sp.height[k]))
-			}
+			// Fewer than 2⁴⁰ boxes can be told apart by coordinates of 53 bits.
+			g.boxes[k] = int64(min(max(1, math.Floor(sp.height[k]/width)), 1<<40))
 		}
 	}
 	return g
 }
 
 func (g *grid) insert(p int) {
-	g.key[p] = boxKey(g.box(g.points[p]))
-	b := g.key[p] & uint64(len(g.head)-1)
-	g.next[p], g.head[b] = g.head[b], int32(p)
-}
-
-func (g *grid) box(u Vector) [3]int64 {
 	var b [3]int64
 	for k := range 3 {
-		if g.periodic[k] {
-			b[k] = min(int64(u[k]*float64(g.boxes[k])), g.boxes[k]-1)
-		} else {
-			b[k] = int64(math.Floor(u[k] / g.width))
+		b[k] = g.box(k, g.points[p][k])
+		if g.periodic[k] { // 0.999… times many boxes rounds to one too many
+			b[k] = min(b[k], g.boxes[k]-1)
 		}
 	}
-	return b
+	g.key[p] = boxKey(b)
+	bucket := g.key[p] & uint64(len(g.head)-1)
+	g.next[p], g.head[bucket] = g.head[bucket], int32(p)
 }
 
-// visit calls f for every inserted point that may be nearer than the width to
-// p or is in the way, with the image to take it from, until f returns false.
-func (g *grid) visit(p int, f func(q int, shift Vector) bool) bool {
-	center := g.box(g.points[p])
-	for x := -g.reach[0]; x <= g.reach[0]; x++ {
-		for y := -g.reach[1]; y <= g.reach[1]; y++ {
-			for z := -g.reach[2]; z <= g.reach[2]; z++ {
-				if !g.visitBox([3]int64{center[0] + x, center[1] + y, center[2] + z}, f) {
+// box is the number of the box along k that a coordinate lies in, counted on
+// into the images.
+func (g *grid) box(k int, u float64) int64 {
+	if g.periodic[k] {
+		return int64(math.Floor(u * float64(g.boxes[k])))
+	}
+	return int64(math.Floor(u / g.width))
+}
+
+// visit calls f for every inserted point that may be within reach of p, with
+// the image to take it from, until f returns false.
+func (g *grid) visit(p int, reach float64, f func(q int, shift Vector) bool) bool {
+	var low, high [3]int64
+	for k, u := range g.points[p] {
+		r := reach / g.height[k]
+		low[k], high[k] = g.box(k, u-r), g.box(k, u+r)
+	}
+	for x := low[0]; x <= high[0]; x++ {
+		for y := low[1]; y <= high[1]; y++ {
+			for z := low[2]; z <= high[2]; z++ {
+				if !g.visitBox([3]int64{x, y, z}, f) {
 					return false
 				}
 			}

@@ -74,7 +74,7 @@ func (s *Structure) validateLattice(ps *problems) {
 	before := len(ps.list)
 	product := 1.0
 	for k, v := range s.Lattice {
-		validateVector(ps, fmt.Sprintf("lattice[%d]", k), v, maxLength, "Å")
+		validateVector(ps, "lattice", k, v, maxLength, "Å")
 		length := v.Norm()
 		product *= length
 		if length < minLength {
@@ -109,10 +109,10 @@ func (s *Structure) validateSites(ps *problems) {
 		unit = "cells"
 	}
 	for i, v := range s.Positions {
-		validateVector(ps, fmt.Sprintf("positions[%d]", i), v, maxCoord, unit)
+		validateVector(ps, "positions", i, v, maxCoord, unit)
 	}
 	for i, v := range s.Velocities {
-		validateVector(ps, fmt.Sprintf("velocities[%d]", i), v, maxSpeed, "Å/fs")
+		validateVector(ps, "velocities", i, v, maxSpeed, "Å/fs")
 	}
 	for i, m := range s.Magmoms {
 		if !(math.Abs(m) <= maxMoment) {
@@ -127,8 +127,7 @@ func (s *Structure) validateSites(ps *problems) {
 }
 
 func (s *Structure) validateDistances(ps *problems) {
-	near := s.contacts(MinSeparation, func(int, int) float64 { return MinSeparation })
-	for _, c := range near {
+	for _, c := range s.overlaps(MinSeparation) {
 		if c.I == c.J {
 			ps.field("lattice", "the cell repeats after %.3f Å", c.Distance)
 			return
@@ -146,13 +145,13 @@ func (s *Structure) Describe(c Contact) string {
 	return fmt.Sprintf("sites %d (%s) and %d (%s) are %.3f Å apart", c.I+1, s.Species[c.I], c.J+1, s.Species[c.J], c.Distance)
 }
 
-func validateVector(ps *problems, field string, v Vector, limit float64, unit string) {
+func validateVector(ps *problems, list string, i int, v Vector, limit float64, unit string) {
 	for k, x := range v {
 		switch {
 		case math.IsNaN(x) || math.IsInf(x, 0):
-			ps.field(fmt.Sprintf("%s[%d]", field, k), "%v is not a finite number", x)
+			ps.field(fmt.Sprintf("%s[%d][%d]", list, i, k), "%v is not a finite number", x)
 		case math.Abs(x) > limit:
-			ps.field(fmt.Sprintf("%s[%d]", field, k), "%g is beyond ±%g %s", x, limit, unit)
+			ps.field(fmt.Sprintf("%s[%d][%d]", list, i, k), "%g is beyond ±%g %s", x, limit, unit)
 		}
 	}
 }
