@@ -278,12 +278,11 @@ func (r *jsonReader) token() (json.Token, error) {
 
 // syntax says where the text stops being JSON.
 func (r *jsonReader) syntax(err error) error {
+	// The token that does not fit begins after the last one that did.
 	at := r.dec.InputOffset()
-	if s, ok := errors.AsType[*json.SyntaxError](err); ok {
-		at = max(s.Offset-1, 0)
-	}
+	at += int64(len(r.text[at:]) - len(bytes.TrimLeft(r.text[at:], " \t\r\n,:")))
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err, at = errors.New("the text ends too early"), int64(len(r.text))
+		err = errors.New("the text ends too early")
 	}
 	line, column := r.place(at)
 	return failf(line, column, "this is not JSON: %v", err)
