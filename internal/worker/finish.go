@@ -16,32 +16,37 @@ import (
 // attempt's files stay until then, so a worker that dies here is followed by
 // one that reads the same end from the disk.
 func (r *run) finish(ctx context.Context, out job.Outcome) {
-	wait := retryPause
-	for {
-		lease := r.lease
-		lease.Fence = r.fence()
-		err := r.w.opt.Queue.Finish(ctx, lease, out)
-		switch {
-		case err == nil:
-			r.log.Info("finished", "verdict", out.Verdict, "failure", failureCode(out.Failure))
-		case job.CodeOf(err) == job.Fenced, job.CodeOf(err) == job.NotFound:
-			r.log.Warn("the job has another owner; the result is not published", "error", err)
-		default:
-			if ctx.Err() != nil {
-				return
-			}
-			r.log.Warn("cannot report the end of the attempt; trying again", "error", err)
-			if !pause(ctx, time.Duration(float64(wait)*(0.5+rand.Float64()/2))) {
-				return
-			}
-			wait = min(2*wait, time.Minute)
-			continue
+	for wait := retryPause; ; wait = min(2*wait, time.Minute) {
+		if r.report(ctx, out) {
+			return
 		}
-		if err := r.discard(ctx); err != nil {
-			r.log.Warn("cannot remove the attempt's files", "error", err)
+		// Spread, so that the workers of a server that returns do not come at once.
+		if !pause(ctx, time.Duration(float64(wait)*(0.5+rand.Float64()/2))) {
+			return
 		}
-		return
 	}
+}
+
+// report tells the queue once, and says whether that settles it.
+func (r *run) report(ctx context.Context, out job.Outcome) bool {
+	r.w.settling.RLock()
+	defer r.w.settling.RUnlock()
+	lease := r.lease
+	lease.Fence = r.fence()
+	err := r.w.opt.Queue.Finish(ctx, lease, out)
+	switch {
+	case err == nil:
+		r.log.Info("finished", "verdict", out.Verdict, "failure", failureCode(out.Failure))
+	case job.CodeOf(err) == job.Fenced, job.CodeOf(err) == job.NotFound:
+		r.log.Warn("the job has another owner; the result is not published", "error", err)
+	default:
+		r.log.Warn("cannot report the end of the attempt; trying again", "error", err)
+		return false
+	}
+	if err := r.discard(ctx); err != nil {
+		r.log.Warn("cannot remove the attempt's files", "error", err)
+	}
+	return true
 }
 
 // discard removes the attempt's directory.

@@ -76,7 +76,7 @@ func (r *run) watchOutput(ctx context.Context) {
 			return
 		}
 		if n > 0 {
-			r.report(monitor)
+			r.publish(monitor)
 		}
 		select {
 		case <-ctx.Done():
@@ -86,8 +86,8 @@ func (r *run) watchOutput(ctx context.Context) {
 	}
 }
 
-// report publishes the monitor's progress; the fraction never falls.
-func (r *run) report(m engine.Monitor) {
+// publish shows the monitor's progress; the fraction never falls.
+func (r *run) publish(m engine.Monitor) {
 	p := m.Progress()
 	p.At = time.Now().UTC()
 	r.mu.Lock()

@@ -169,10 +169,11 @@ func (r *run) fence() job.Fence {
 	return r.current
 }
 
+// setFence renews the lease; an answer that arrives late does not lower it.
 func (r *run) setFence(f job.Fence) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.current = f
+	r.current = max(r.current, f)
 }
 
 func (r *run) progress() *job.Progress {

@@ -62,6 +62,11 @@ type Options struct {
 type Worker struct {
 	opt Options
 
+	// settling is held for writing while the queue settles what is ours, and for
+	// reading while an end is reported: a report that crossed the change of its
+	// fence would be refused although nobody else has the job.
+	settling sync.RWMutex
+
 	mu   sync.Mutex
 	runs map[job.ID]*run // guarded by mu; what is held now
 	// freed is closed and replaced when resources become free; guarded by mu.
