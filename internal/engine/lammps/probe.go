@@ -1,6 +1,9 @@
 package lammps
 
 import (
+	"bufio"
+	"bytes"
+	"regexp"
 	"strings"
 
 	"github.com/nano-os/nanoos/internal/engine"
@@ -8,49 +11,43 @@ import (
 
 var _ engine.Prober = (*LAMMPS)(nil)
 
-// ProbeArgs implements engine.Prober.
-func (l *LAMMPS) ProbeArgs() []string { return []string{"-h"} }
+// ProbeArgs make lmp list its packages and styles.
+func (*LAMMPS) ProbeArgs() []string { return []string{"-h"} }
 
-// ReadProbe reads the version and the lists of styles of "lmp -h": a heading
-// "* Pair styles:" makes "pair_style eam/alloy" of its words.
-func (l *LAMMPS) ReadProbe(output []byte) (version string, styles map[string]bool) {
+var probedVersion = regexp.MustCompile(`(?m)^Large-scale Atomic/Molecular Massively Parallel Simulator - (.+?)\s*$`)
+
+// probedKinds maps the headings of the list to the commands that take such a
+// style.
+var probedKinds = map[string]string{
+	"atom": "atom_style", "integrate": "run_style", "minimize": "min_style", "pair": "pair_style", "bond": "bond_style",
+	"angle": "angle_style", "dihedral": "dihedral_style", "improper": "improper_style", "kspace": "kspace_style",
+	"fix": "fix", "compute": "compute", "region": "region", "dump": "dump", "command": "command",
+}
+
+var probedHeading = regexp.MustCompile(`^\* (\w+) styles`)
+
+// ReadProbe implements engine.Prober. Styles are written "pair_style eam/alloy".
+func (*LAMMPS) ReadProbe(output []byte) (version string, styles map[string]bool) {
+	if m := probedVersion.FindSubmatch(output); m != nil {
+		version = string(m[1])
+	}
 	kind := ""
-	for line := range strings.Lines(strings.ToValidUTF8(string(output[:min(len(output), 1<<20)]), "\uFFFD")) {
-		line = strings.TrimSpace(line)
-		if name, v, ok := strings.Cut(line, "Simulator - "); ok && version == "" && strings.HasPrefix(name, "Large-scale") {
-			version = v
-		}
-		if heading, ok := strings.CutPrefix(line, "* "); ok {
-			kind = styleKind(heading)
+	sc := bufio.NewScanner(bytes.NewReader(output))
+	for sc.Scan() {
+		line := sc.Text()
+		if m := probedHeading.FindStringSubmatch(line); m != nil {
+			kind = probedKinds[strings.ToLower(m[1])]
 			continue
 		}
 		if kind == "" {
 			continue
 		}
-		for _, name := range strings.Fields(line) {
-			if styles == nil {
-				styles = make(map[string]bool)
-			}
-			styles[kind+name] = true
+		if styles == nil {
+			styles = map[string]bool{}
+		}
+		for _, s := range strings.Fields(line) {
+			styles[kind+" "+s] = true
 		}
 	}
 	return version, styles
-}
-
-// styleKind turns a heading into the command that takes such a style.
-func styleKind(heading string) string {
-	kind, ok := strings.CutSuffix(strings.ToLower(strings.TrimSuffix(heading, ":")), " styles")
-	if !ok {
-		return ""
-	}
-	switch kind {
-	case "atom", "pair", "bond", "angle", "dihedral", "improper", "kspace":
-		return kind + "_style "
-	case "minimize":
-		return "min_style "
-	case "integrate":
-		return "run_style "
-	default:
-		return kind + " " // fix, compute, region, dump, command
-	}
 }
