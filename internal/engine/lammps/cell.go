@@ -96,8 +96,8 @@ type system struct {
 	kind  map[string]int
 }
 
-// freeMargin is the space around atoms without a cell; the box shrinks onto
-// them when the run begins.
+// freeMargin is the space around atoms without a cell: about the reach of a
+// potential, below which LAMMPS finds the box too small for its neighbour lists.
 const freeMargin = 10 // Å
 
 // newSystem repeats the structure and brings it into the cell.

@@ -90,14 +90,15 @@ func (d *deck) setup() {
 	d.line("neigh_modify every 1 delay 5 check yes")
 }
 
-// boundary shrinks the box onto the atoms where nothing repeats.
+// boundary lets the box follow the atoms where nothing repeats; it never becomes
+// smaller than it began.
 func (d *deck) boundary() string {
 	var out []string
 	for _, p := range d.sys.st.Periodic() {
 		if p {
 			out = append(out, "p")
 		} else {
-			out = append(out, "s")
+			out = append(out, "m")
 		}
 	}
 	return strings.Join(out, " ")

@@ -157,6 +157,7 @@ func TestEveryRecordedRunIsReadAsExpected(t *testing.T) {
 				for name, exit := range map[string]*job.Exit{"with its exit": step.exit(), "exit unknown": nil} {
 					t.Run(name, func(t *testing.T) { checkStep(t, files, step, exit, want) })
 				}
+				checkEachAlone(t, files, step)
 			})
 		}
 	}
@@ -191,6 +192,29 @@ func checkStep(t *testing.T, files fs.FS, want expectedStep, exit *job.Exit, all
 	}
 	if _, err := json.Marshal(res); err != nil {
 		t.Error(err)
+	}
+}
+
+// checkEachAlone reads the log without the terminal output and the other way
+// round: each says how the run ended.
+func checkEachAlone(t *testing.T, files fs.FS, want expectedStep) {
+	t.Helper()
+	found, err := look(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range found {
+		if !c.isLog() {
+			continue
+		}
+		data, err := fs.ReadFile(files, c.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := New().Parse(engine.Run{Files: fstest.MapFS{c.name: {Data: data}}})
+		if err != nil || res.Outcome != want.outcome() || len(res.Series) != len(want.RawTables) {
+			t.Errorf("%s alone: %v, %+v", c.name, err, res)
+		}
 	}
 }
 

@@ -123,7 +123,7 @@ type logError struct {
 // Bounds of what is kept of a hostile or endless log.
 const (
 	maxBlocks   = 512
-	maxAsks     = 4096
+	maxAsks     = 512
 	maxWarnings = 200
 	maxCells    = 1 << 21 // numbers in all tables: 16 MiB
 )

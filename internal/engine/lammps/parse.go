@@ -167,12 +167,12 @@ func (rec *record) physical(s *engine.Summary, st state, u unitStyle) {
 	}
 	s.PressureGPa = st.number(u.pressure, "Press")
 	s.VolumeA3 = st.number(u.length*u.length*u.length, "Volume")
-	if rec.final != nil && s.VolumeA3 == nil && rec.final.step == st.b.table.lastStep() {
+	if rec.final != nil && s.VolumeA3 == nil && rec.final.step >= st.b.table.lastStep() {
 		s.VolumeA3 = new(volume(rec.final.cell) * u.length * u.length * u.length)
 	}
 	s.DensityGPerCM3 = st.number(u.density, "Density")
 	s.StressGPa = stress(st, u)
-	if rec.hasForce && rec.forceStep == st.b.table.lastStep() && finite(rec.maxForce) {
+	if rec.hasForce && rec.forceStep >= st.b.table.lastStep() && finite(rec.maxForce) {
 		s.MaxForceEVPerA = new(rec.maxForce * u.force)
 	}
 	if !st.b.minimise {
@@ -225,7 +225,7 @@ func (rec *record) reduced(s *engine.Summary, st state) {
 	put("pressure", st.number(1, "Press"))
 	put("density", st.number(1, "Density"))
 	put("volume", st.number(1, "Volume"))
-	if f := rec.final; f != nil && f.step == st.b.table.lastStep() {
+	if f := rec.final; f != nil && f.step >= st.b.table.lastStep() {
 		put("volume", new(volume(f.cell)))
 		for k, name := range []string{"lx", "ly", "lz"} {
 			put(name, new(f.cell[k][k]))

@@ -102,7 +102,8 @@ func TestFact9_ACutLogHasItsWholeRowsAndNoOther(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for n := len(banner); n < len(whole)-1; n++ {
+			stride := 1 + len(whole)/1000 // everywhere, but in no more than 1000 places
+			for n := len(banner); n < len(whole)-1; n += stride {
 				checkCut(t, full, whole[:n])
 			}
 		})

@@ -114,6 +114,7 @@ const (
 	maxIncludes = 8
 	maxProblems = 50
 	maxLinted   = 200_000 // commands
+	maxWritten  = 200     // names of files
 )
 
 func (l *linter) problem(p job.Problem) {
@@ -143,7 +144,7 @@ func (l *linter) lint(name string, depth int) {
 		l.problem(job.Problem{File: name, Line: s.unclosed, Message: "a quote is not closed", Fix: `close it with the same mark (", ' or """)`})
 	}
 	for _, c := range s.commands {
-		if l.commands++; l.commands > maxLinted {
+		if l.commands++; l.commands > maxLinted || len(l.problems) >= maxProblems {
 			return
 		}
 		l.command(name, c, depth)
@@ -192,10 +193,10 @@ func (l *linter) style(file string, c command) {
 // files looks for what a command reads, and remembers what it writes.
 func (l *linter) files(file string, c command, depth int) {
 	if at, ok := writeCommands[c.name]; ok && at < len(c.args) {
-		l.written = append(l.written, c.args[at])
+		l.writes(c.args[at])
 	}
 	if c.name == "restart" && len(c.args) > 1 {
-		l.written = append(l.written, c.args[1:]...)
+		l.writes(c.args[1:]...)
 	}
 	if c.name == "pair_coeff" {
 		for _, w := range c.args[min(2, len(c.args)):] {
@@ -217,6 +218,14 @@ func (l *linter) files(file string, c command, depth int) {
 			return
 		}
 		l.lint(found, depth+1)
+	}
+}
+
+func (l *linter) writes(names ...string) {
+	for _, n := range names {
+		if len(l.written) < maxWritten && !slices.Contains(l.written, n) {
+			l.written = append(l.written, n)
+		}
 	}
 }
 

@@ -20,8 +20,8 @@ type reader struct {
 
 	open    *block // the table that rows go to
 	form    tableForm
-	expect  bool   // a header comes next
-	partial string // a command that goes on in the next line
+	expect  bool            // a header comes next
+	partial strings.Builder // a command that goes on in the next line
 	words   []float64
 	names   []string
 	at      int // line of the multi or statistics block being read

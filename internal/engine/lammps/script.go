@@ -27,15 +27,17 @@ type command struct {
 	open bool
 }
 
-// maxScript bounds the size of a script that is looked at.
-const maxScript = 4 << 20
+const (
+	maxScript = 4 << 20 // bytes of a script that are looked at
+	maxValue  = 1000    // bytes of a variable, so that those made of others cannot explode
+)
 
 // parseScript reads a script: "&" joins lines, "#" begins a comment, quotes of
 // one, two and three marks keep words together.
 func parseScript(name string, data []byte) *script {
 	s := &script{name: name, vars: make(map[string]string)}
 	text := strings.TrimPrefix(strings.ToValidUTF8(string(data[:min(len(data), maxScript)]), "\uFFFD"), "\ufeff")
-	line, first := 0, 0
+	line, first, quotes := 0, 0, 0
 	var joined strings.Builder
 	for l := range strings.Lines(text) {
 		line++
@@ -44,16 +46,15 @@ func parseScript(name string, data []byte) *script {
 			first = line
 		}
 		head, goesOn := strings.CutSuffix(l, "&")
+		quotes += strings.Count(head, `"""`)
 		joined.WriteString(head)
 		joined.WriteByte(' ')
-		if goesOn || strings.Count(joined.String(), `"""`)%2 == 1 && line-first < 1000 {
-			if !goesOn {
-				joined.WriteByte('\n')
-			}
+		if (goesOn || quotes%2 == 1) && joined.Len() < maxLine {
 			continue
 		}
 		s.add(joined.String(), first)
 		joined.Reset()
+		quotes = 0
 	}
 	if joined.Len() > 0 {
 		s.add(joined.String(), first)
@@ -95,7 +96,7 @@ func (s *script) define(c command) {
 	}
 	name, style := c.args[0], c.args[1]
 	switch {
-	case style == "delete", c.open, len(c.args) < 3:
+	case style == "delete", c.open, len(c.args) < 3, len(c.args[2]) > maxValue:
 		delete(s.vars, name)
 	case style == "index", style == "string":
 		s.vars[name] = c.args[2]

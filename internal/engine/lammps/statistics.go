@@ -123,11 +123,13 @@ func (r *reader) command(s string) {
 		r.skip = strings.HasPrefix(s, "print ") // its own substitution
 		return
 	}
-	if head, goesOn := strings.CutSuffix(s, "&"); goesOn && len(r.partial)+len(s) < maxLine {
-		r.partial += strings.TrimSpace(head) + " "
+	if head, goesOn := strings.CutSuffix(s, "&"); goesOn && r.partial.Len()+len(s) < maxLine {
+		r.partial.WriteString(strings.TrimSpace(head))
+		r.partial.WriteByte(' ')
 		return
 	}
-	s, r.partial = r.partial+s, ""
+	s = r.partial.String() + s
+	r.partial.Reset()
 	words := strings.Fields(s)
 	if len(words) == 0 {
 		return
