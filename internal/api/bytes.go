@@ -27,7 +27,7 @@ func ParseBytes(s string) (Bytes, error) {
 	digits := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
 	unit, known := units[strings.ToLower(strings.TrimSpace(text[len(digits):]))]
 	n, err := strconv.ParseFloat(digits, 64)
-	if err != nil || !known || math.IsNaN(n) {
+	if err != nil || !known || math.IsNaN(n) || strings.ContainsAny(digits, "_xX") {
 		return 0, fmt.Errorf("%q is not a size: write for example 512MiB, 4GiB or a number of bytes", s)
 	}
 	if n < 0 || n*unit > MaxBytes {

@@ -68,19 +68,21 @@ func (d *strictDecoder) fault(at, message, why, fix string) {
 	d.problems = append(d.problems, job.Problem{Field: at, Message: message, Why: why, Fix: fix})
 }
 
-// syntax adds the problem of a text that is not JSON, with its place.
+// syntax adds the problem of a text that is not JSON, with its place. The error
+// of a walk counts from the last value, so the place is found by a second read.
 func (d *strictDecoder) syntax(at string, err error) {
-	p := job.Problem{Field: at, Message: "the text is not valid JSON", Why: err.Error()}
-	offset := d.dec.InputOffset()
+	if whole := json.Unmarshal(d.raw, new(json.RawMessage)); whole != nil {
+		err = whole
+	}
+	p := job.Problem{Field: at, Message: "the text is not valid JSON", Why: err.Error(), Line: 1, Column: 1}
 	if se, ok := errors.AsType[*json.SyntaxError](err); ok {
-		offset = se.Offset
+		before := d.raw[:max(se.Offset-1, 0)]
+		if int(se.Offset) >= len(d.raw) && strings.HasPrefix(p.Why, "unexpected end") {
+			before, p.Why = d.raw, "it ends in the middle"
+		}
+		p.Line = bytes.Count(before, []byte("\n")) + 1
+		p.Column = len(before) - bytes.LastIndexByte(before, '\n')
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		offset, p.Why = int64(len(d.raw)), "it ends in the middle"
-	}
-	before := d.raw[:min(max(offset, 0), int64(len(d.raw)))]
-	p.Line = bytes.Count(before, []byte("\n")) + 1
-	p.Column = max(1, len(before)-bytes.LastIndexByte(before, '\n')-1)
 	d.problems = append(d.problems, p)
 }
 

@@ -293,3 +293,36 @@ func (l *lockedBuffer) String() string {
 }
 
 func asError(err error, to **job.Error) bool { return errors.As(err, to) }
+
+// open makes a request whose answer is a stream.
+func (r *rig) open(path string, header ...string) *http.Response {
+	r.Helper()
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, r.http.URL+path, nil)
+	if err != nil {
+		r.Fatal(err)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := r.client.http.Do(req)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return resp
+}
+
+// waitFor waits until something on the other side of a connection has happened.
+func waitFor(t *testing.T, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not happen")
+		}
+	}
+}
+
+func (c *streamCap) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.total
+}
