@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/job"
@@ -19,21 +20,23 @@ import (
 type Model struct {
 	now func() time.Time
 
-	mu    sync.Mutex
-	state *state // replaced by Write, never changed
+	writing sync.Mutex            // held by the one Write that runs
+	state   atomic.Pointer[state] // replaced by Write; what it points to never changes
 }
 
 var _ store.Store = (*Model)(nil)
 
 // NewModel returns an empty store with that clock.
 func NewModel(now func() time.Time) *Model {
-	return &Model{now: now, state: &state{
+	m := &Model{now: now}
+	m.state.Store(&state{
 		jobs:     map[job.ID]row{},
 		attempts: map[job.ID][]job.Attempt{},
 		queues:   map[string]store.Queue{},
 		workers:  map[string]store.Worker{},
 		meta:     map[string]string{},
-	}}
+	})
+	return m
 }
 
 // Read implements store.Store.
@@ -41,24 +44,21 @@ func (m *Model) Read(ctx context.Context, fn func(store.ReadTx) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	m.mu.Lock()
-	s := m.state
-	m.mu.Unlock()
-	return fn(&modelTx{state: s, now: m.clock()})
+	return fn(&modelTx{state: m.state.Load(), now: m.clock()})
 }
 
 // Write implements store.Store.
 func (m *Model) Write(ctx context.Context, fn func(store.Tx) error) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.writing.Lock()
+	defer m.writing.Unlock()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	tx := &modelTx{state: m.state.clone(), now: m.clock()}
+	tx := &modelTx{state: m.state.Load().clone(), now: m.clock()}
 	if err := fn(tx); err != nil {
 		return err
 	}
-	m.state = tx.state
+	m.state.Store(tx.state)
 	return nil
 }
 

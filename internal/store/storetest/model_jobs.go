@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"slices"
 
 	"github.com/nano-os/nanoos/internal/job"
@@ -17,6 +18,9 @@ func (tx *modelTx) InsertJobs(_ context.Context, jobs []job.Job, digests []strin
 		keys[keyOf(r.job)] = true
 	}
 	for _, j := range jobs {
+		if _, err := json.Marshal(j.Spec); err != nil {
+			return job.Errorf(job.Invalid, "job %s cannot be stored: %w", j.ID, err)
+		}
 		if ids[j.ID] {
 			return job.Errorf(job.Conflict, "job %s exists already", j.ID)
 		}

@@ -1,0 +1,127 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/nano-os/nanoos/internal/job"
+)
+
+const (
+	selectLastAttempt = `SELECT coalesce(max(number), 0) FROM attempts WHERE seq = ?`
+	insertAttempt     = `
+INSERT INTO attempts (worker, host, started_at, ended_at, outcome, exit, failure, seq, number)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	updateAttempt = `
+UPDATE attempts SET worker = ?, host = ?, started_at = ?, ended_at = ?, outcome = ?, exit = ?, failure = ?
+WHERE seq = ? AND number = ?`
+	selectAttempts = `
+SELECT a.number, a.worker, a.host, a.started_at, a.ended_at, a.outcome, a.exit, a.failure
+FROM jobs j JOIN attempts a ON a.seq = j.seq
+WHERE j.id = ?1 AND (?2 = '' OR j.tenant = ?2)
+ORDER BY a.number`
+	selectExists = `SELECT 1 FROM jobs WHERE id = ?1 AND (?2 = '' OR tenant = ?2)`
+)
+
+// InsertAttempts implements store.Tx.
+func (tx *writeTx) InsertAttempts(ctx context.Context, as []job.Attempt) error {
+	last := map[job.ID]int{}
+	for _, a := range as {
+		k, err := tx.know(a.Job)
+		if err != nil {
+			return err
+		}
+		n, ok := last[a.Job]
+		if !ok {
+			if _, err := tx.row(ctx, selectLastAttempt, []any{k.seq}, &n); err != nil {
+				return fmt.Errorf("read the attempts of job %s: %w", a.Job, err)
+			}
+		}
+		if a.Number != n+1 {
+			return job.Errorf(job.Conflict, "attempt %d of job %s does not follow attempt %d", a.Number, a.Job, n)
+		}
+		last[a.Job] = a.Number
+	}
+	return tx.saveAttempts(insertAttempt, as)
+}
+
+// SaveAttempts implements store.Tx.
+func (tx *writeTx) SaveAttempts(ctx context.Context, as []job.Attempt) error {
+	for _, a := range as {
+		k, err := tx.know(a.Job)
+		n := 0
+		if err == nil {
+			_, err = tx.row(ctx, selectLastAttempt, []any{k.seq}, &n)
+		}
+		if err != nil {
+			return err
+		}
+		if a.Number < 1 || a.Number > n {
+			return job.Errorf(job.NotFound, "job %s has no attempt %d", a.Job, a.Number)
+		}
+	}
+	return tx.saveAttempts(updateAttempt, as)
+}
+
+// saveAttempts runs a statement for attempts that were checked.
+func (tx *writeTx) saveAttempts(query string, as []job.Attempt) error {
+	type parts struct{ exit, failure string }
+	encoded := make([]parts, len(as))
+	for i, a := range as {
+		var err error
+		if encoded[i].exit, err = encode(a.Exit); err == nil {
+			encoded[i].failure, err = encode(a.Failure)
+		}
+		if err != nil {
+			return job.Errorf(job.Invalid, "attempt %d of job %s cannot be stored: %w", a.Number, a.Job, err)
+		}
+	}
+	for i, a := range as {
+		_, err := tx.exec(query, a.Worker, a.Host, micros(a.StartedAt), micros(a.EndedAt), a.Outcome,
+			encoded[i].exit, encoded[i].failure, tx.known[a.Job].seq, a.Number)
+		if err != nil {
+			return fmt.Errorf("save attempt %d of job %s: %w", a.Number, a.Job, err)
+		}
+	}
+	return nil
+}
+
+// Attempts implements store.ReadTx.
+func (tx *readTx) Attempts(ctx context.Context, t job.Tenant, id job.ID) ([]job.Attempt, error) {
+	var as []job.Attempt
+	err := tx.rows(ctx, selectAttempts, []any{string(id), string(t)}, func(r *sql.Rows) error {
+		a, err := scanAttempt(r, id)
+		as = append(as, a)
+		return err
+	})
+	one := 0
+	if err == nil && len(as) == 0 {
+		var found bool
+		if found, err = tx.row(ctx, selectExists, []any{string(id), string(t)}, &one); err == nil && !found {
+			return nil, absent(id)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the attempts of job %s: %w", id, err)
+	}
+	return as, nil
+}
+
+func scanAttempt(r *sql.Rows, id job.ID) (job.Attempt, error) {
+	a := job.Attempt{Job: id}
+	var starts, ended int64
+	var exit, failure string
+	err := r.Scan(&a.Number, &a.Worker, &a.Host, &starts, &ended, &a.Outcome, &exit, &failure)
+	if err != nil {
+		return a, err
+	}
+	a.StartedAt, a.EndedAt = fromMicros(starts), fromMicros(ended)
+	if a.Exit, err = decode[job.Exit](exit); err == nil {
+		a.Failure, err = decode[job.Failure](failure)
+	}
+	if err != nil {
+		return a, job.Errorf(job.Internal, "attempt %d of job %s cannot be read: %w", a.Number, id, err)
+	}
+	return a, nil
+}

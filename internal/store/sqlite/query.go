@@ -1,0 +1,219 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/store"
+)
+
+const (
+	defaultPage = 50
+	maxPage     = 500
+)
+
+const selectPage = `
+SELECT ` + jobColumns + `
+FROM json_each(?) e CROSS JOIN jobs j ON j.seq = e.value` + jobJoins
+
+// Jobs implements store.ReadTx. The first query picks the rows of the page
+// from the indexes, the second reads them.
+func (tx *readTx) Jobs(ctx context.Context, q store.JobQuery) ([]job.Job, store.Cursor, error) {
+	limit := cmp.Or(q.Limit, defaultPage)
+	sel, err := newSelection(q, limit+1)
+	if err != nil {
+		return nil, "", err
+	}
+	var seqs []int64
+	err = tx.once(ctx, sel.String(), sel.args, func(r *sql.Rows) error {
+		var seq int64
+		err := r.Scan(&seq)
+		seqs = append(seqs, seq)
+		return err
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("list jobs: %w", err)
+	}
+	var next store.Cursor
+	if len(seqs) > limit {
+		seqs = seqs[:limit]
+		next = encodeCursor(q.Oldest, seqs[limit-1])
+	}
+	jobs, err := tx.jobs(ctx, selectPage, list(seqs))
+	return jobs, next, err
+}
+
+// selection is a query for the seqs of a page. It is a union of one ordered
+// branch per state, so that each can walk its own index and stop.
+type selection struct {
+	branches []string
+	args     []any
+	order    string
+	limit    int
+}
+
+func (s *selection) String() string {
+	if len(s.branches) == 1 {
+		return s.branches[0]
+	}
+	return "SELECT seq FROM (" + strings.Join(s.branches, ") UNION ALL SELECT seq FROM (") + ") ORDER BY seq" + s.order + " LIMIT " + strconv.Itoa(s.limit)
+}
+
+func newSelection(q store.JobQuery, limit int) (*selection, error) {
+	if q.Limit < 0 || q.Limit > maxPage {
+		return nil, job.Errorf(job.Invalid, "limit %d is outside 1…%d", q.Limit, maxPage)
+	}
+	for _, s := range q.States {
+		if !slices.Contains(job.States, s) {
+			return nil, job.Errorf(job.Invalid, "there is no state %q", s)
+		}
+	}
+	s := &selection{order: " DESC", limit: limit}
+	if q.Oldest {
+		s.order = ""
+	}
+	common, args, err := conditions(q)
+	if err != nil {
+		return nil, err
+	}
+	states := slices.Compact(slices.Sorted(slices.Values(q.States)))
+	if len(states) == 0 && !q.Updated.IsZero() {
+		states = job.States
+	}
+	if len(states) == 0 {
+		s.add("jobs j", common, args)
+	}
+	for _, state := range states {
+		where := append([]string{"j.state = '" + string(state) + "'"}, common...)
+		if state.Terminal() && !q.Updated.IsZero() {
+			s.add("jobs j INDEXED BY jobs_ended_at", append(where, "j.ended_at >= ?", "j.ended_at > 0"), append(slices.Clone(args), micros(q.Updated)))
+		} else {
+			s.add("jobs j", where, args)
+		}
+	}
+	return s, nil
+}
+
+func (s *selection) add(from string, where []string, args []any) {
+	branch := "SELECT j.seq AS seq FROM " + from
+	if len(where) > 0 {
+		branch += " WHERE " + strings.Join(where, " AND ")
+	}
+	s.branches = append(s.branches, branch+" ORDER BY j.seq"+s.order+" LIMIT "+strconv.Itoa(s.limit))
+	s.args = append(s.args, args...)
+}
+
+// conditions returns those that every branch has. Only constants are put into
+// the text of a query; values are bound.
+func conditions(q store.JobQuery) (where []string, args []any, err error) {
+	add := func(cond string, values ...any) {
+		where = append(where, cond)
+		args = append(args, values...)
+	}
+	if q.After != "" {
+		after, err := decodeCursor(q.Oldest, q.After)
+		if err != nil {
+			return nil, nil, err
+		}
+		if q.Oldest {
+			add("j.seq > ?", after)
+		} else {
+			add("j.seq < ?", after)
+		}
+	}
+	if q.Tenant != "" {
+		add("j.tenant = ?", string(q.Tenant))
+	}
+	if q.Queue != "" {
+		add("j.lane IN (SELECT id FROM lanes WHERE queue = ?)", q.Queue)
+	}
+	if q.Engine != "" {
+		add("j.lane IN (SELECT id FROM lanes WHERE engine = ?)", q.Engine)
+	}
+	if q.Name != "" {
+		add("EXISTS (SELECT 1 FROM specs s WHERE s.seq = j.seq AND instr(s.folded, ?) > 0)", fold(q.Name))
+	}
+	if !q.Since.IsZero() {
+		add("j.created_at >= ?", micros(q.Since))
+	}
+	for _, name := range slices.Sorted(maps.Keys(q.Labels)) {
+		add("j.seq IN (SELECT seq FROM labels WHERE name = ? AND value = ?)", name, q.Labels[name])
+	}
+	return where, args, nil
+}
+
+// once runs a query that is not worth keeping prepared: there are too many
+// combinations of filters.
+func (tx *readTx) once(ctx context.Context, query string, args []any, scan func(*sql.Rows) error) error {
+	if tx.flush != nil {
+		ctx = context.WithoutCancel(ctx)
+	}
+	rows, err := tx.conn.sql.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// A cursor names the last row of a page and the order of the listing.
+func encodeCursor(oldest bool, seq int64) store.Cursor {
+	return store.Cursor(base64.RawURLEncoding.EncodeToString([]byte(cursorMark(oldest) + strconv.FormatInt(seq, 10))))
+}
+
+func decodeCursor(oldest bool, c store.Cursor) (int64, error) {
+	text, err := base64.RawURLEncoding.DecodeString(string(c))
+	if err == nil {
+		digits, ok := strings.CutPrefix(string(text), cursorMark(oldest))
+		seq, err := strconv.ParseInt(digits, 10, 64)
+		if ok && err == nil {
+			return seq, nil
+		}
+	}
+	return 0, &job.Error{
+		Code:    job.Invalid,
+		Message: "the cursor is not one of this listing",
+		Why:     fmt.Sprintf("%.40q", string(c)),
+		Fix:     "start from the first page, or keep the order of the page that the cursor came with",
+	}
+}
+
+func cursorMark(oldest bool) string {
+	if oldest {
+		return "oldest:"
+	}
+	return "newest:"
+}
+
+// Ids are compared as texts; the end of one is what people copy, since the
+// beginnings of ids made together are alike. The end needs a walk over the
+// index of ids, which only a person's lookup pays; keeping a second index of
+// reversed ids would cost every submission.
+const selectResolve = `
+SELECT j.id FROM jobs j
+WHERE (?2 = '' OR j.tenant = ?2) AND j.seq IN (
+	SELECT seq FROM jobs WHERE id >= ?1 AND id < ?3
+	UNION SELECT seq FROM jobs WHERE substr(id, -length(?1)) = ?1
+	UNION SELECT seq FROM specs WHERE name = ?1 AND name <> '')
+ORDER BY j.seq DESC LIMIT ?4`
+
+// Resolve implements store.ReadTx.
+func (tx *readTx) Resolve(ctx context.Context, t job.Tenant, ref string, limit int) ([]job.ID, error) {
+	if ref == "" {
+		return nil, nil
+	}
+	return tx.ids(ctx, selectResolve, ref, string(t), ref+"\U0010ffff", max(0, limit))
+}

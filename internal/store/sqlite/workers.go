@@ -1,0 +1,78 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+
+	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/store"
+)
+
+const (
+	selectWorkers = `SELECT name, session, started_at, seen_at, draining, ended_at FROM workers ORDER BY name`
+	upsertWorker  = `
+INSERT INTO workers (name, session, started_at, seen_at, draining, ended_at) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET session = excluded.session, started_at = excluded.started_at,
+	seen_at = excluded.seen_at, draining = excluded.draining, ended_at = excluded.ended_at`
+	updateSeen   = `UPDATE workers SET seen_at = ? WHERE name = ?`
+	deleteWorker = `DELETE FROM workers WHERE name = ?`
+)
+
+// Workers implements store.ReadTx.
+func (tx *readTx) Workers(ctx context.Context) ([]store.Worker, error) {
+	var workers []store.Worker
+	err := tx.rows(ctx, selectWorkers, nil, func(r *sql.Rows) error {
+		var w store.Worker
+		var name, session string
+		var starts, seen, ended int64
+		err := r.Scan(&name, &session, &starts, &seen, &w.Draining, &ended)
+		if err == nil {
+			err = json.Unmarshal([]byte(session), &w.Session)
+		}
+		w.StartedAt, w.SeenAt, w.EndedAt = fromMicros(starts), fromMicros(seen), fromMicros(ended)
+		workers = append(workers, w)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list workers: %w", err)
+	}
+	return workers, nil
+}
+
+// SaveWorker implements store.Tx.
+func (tx *writeTx) SaveWorker(_ context.Context, w store.Worker) error {
+	session, err := encode(&w.Session)
+	if err == nil {
+		_, err = tx.exec(upsertWorker, w.Worker, session, micros(w.StartedAt), micros(w.SeenAt), w.Draining, micros(w.EndedAt))
+	}
+	if err != nil {
+		return fmt.Errorf("save worker %q: %w", w.Worker, err)
+	}
+	return nil
+}
+
+// RenewWorker implements store.Tx.
+func (tx *writeTx) RenewWorker(_ context.Context, name string) error {
+	res, err := tx.exec(updateSeen, micros(tx.now), name)
+	var n int64
+	if err == nil {
+		n, err = res.RowsAffected()
+	}
+	if err != nil {
+		return fmt.Errorf("renew worker %q: %w", name, err)
+	}
+	if n == 0 {
+		return job.Errorf(job.NotFound, "there is no worker %q", name)
+	}
+	return nil
+}
+
+// DeleteWorker implements store.Tx.
+func (tx *writeTx) DeleteWorker(_ context.Context, name string) error {
+	if _, err := tx.exec(deleteWorker, name); err != nil {
+		return fmt.Errorf("delete worker %q: %w", name, err)
+	}
+	return nil
+}
