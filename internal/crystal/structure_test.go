@@ -89,6 +89,9 @@ func TestValidateNamesEveryFaultByItsPath(t *testing.T) {
 		{"infinite cell", func(s *crystal.Structure) { s.Lattice[0][1] = math.Inf(1) }, "lattice[0][1]", "not a finite number"},
 		{"far away", func(s *crystal.Structure) { s.Positions[0][0] = 1e9 }, "positions[0][0]", "beyond"},
 		{"flat cell", func(s *crystal.Structure) { s.Lattice[2] = s.Lattice[1] }, "lattice", "flat"},
+		{"short repeat", func(s *crystal.Structure) {
+			s.Lattice[1] = crystal.Vector{0, 2.715, 2.765}
+		}, "lattice", "repeats after 0.05 Å"},
 		{"no height", func(s *crystal.Structure) { s.Lattice[2] = crystal.Vector{} }, "lattice[2]", "0 Å long"},
 		{"huge moment", func(s *crystal.Structure) { s.Magmoms = []float64{0, 1e3} }, "magmoms[1]", "between"},
 		{"twice the same site", func(s *crystal.Structure) { s.Positions[1] = crystal.Vector{1, -1, 3} }, "positions[1]", "sites 1 (Si) and 2 (Si) are 0.000 Å apart"},

@@ -92,6 +92,10 @@ func (s *Structure) validateLattice(ps *problems) {
 		ps.field("lattice", "the cell is flat: its vectors lie in a plane, its volume is %.3g Å³", v)
 	case v < minDensity*float64(len(s.Species)):
 		ps.field("lattice", "%d sites do not fit into a cell of %.3g Å³", len(s.Species), v)
+	default:
+		if d := newSpace(s).shortest(); d < MinSeparation {
+			ps.field("lattice", "the cell repeats after %.3g Å", d)
+		}
 	}
 }
 
@@ -128,10 +132,6 @@ func (s *Structure) validateSites(ps *problems) {
 
 func (s *Structure) validateDistances(ps *problems) {
 	for _, c := range s.overlaps(MinSeparation) {
-		if c.I == c.J {
-			ps.field("lattice", "the cell repeats after %.3f Å", c.Distance)
-			return
-		}
 		ps.field(fmt.Sprintf("positions[%d]", c.J), "%s", s.Describe(c))
 		ps.fix("remove one of them, or check the units and the kind of the coordinates")
 	}
