@@ -46,7 +46,7 @@ func (d *dossier) byError(*engine.Summary) (engine.Outcome, *job.Failure) {
 			return d.withExit(diagnose(t.errors[0]))
 		}
 	}
-	done := d.main != nil && d.main.done || d.main == nil && d.mainXML != nil && d.mainXML.closed
+	done := d.main != nil && d.main.done || d.main == nil && d.mainXML != nil && d.mainXML.closed && !d.files.isJob
 	if d.files.crash && !done && d.other == nil {
 		if e := readCrash(d.run.Files); e != nil {
 			return d.withExit(diagnose(*e))
@@ -108,14 +108,14 @@ func (d *dossier) byEnd(*engine.Summary) (engine.Outcome, *job.Failure) {
 	switch {
 	case last != nil && last.done:
 		return "", nil
-	case last == nil && d.mainXML != nil && d.mainXML.closed:
+	case last == nil && d.mainXML != nil && d.mainXML.closed && !d.files.isJob:
 		return "", nil
 	}
 	where := "the output ends"
 	if last == nil {
 		where = "the XML file ends"
 	}
-	if last == nil && d.mainXML == nil {
+	if last == nil && (d.mainXML == nil || d.files.isJob) {
 		where = "there is no output: the program ended"
 	}
 	if e := d.run.Exit; e != nil && e.Observed && e.Code == 0 {

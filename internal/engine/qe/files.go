@@ -33,6 +33,7 @@ const crashFile = "CRASH"
 type runFiles struct {
 	texts, xmls, decks, errs []string
 	crash                    bool
+	isJob                    bool     // the output of a job of ours is here, under its name
 	empty                    []string // data files of a save directory without a byte
 	copies                   []string // pseudopotentials that pw.x copied into a save directory
 }
@@ -42,7 +43,7 @@ type runFiles struct {
 func findFiles(files fs.FS) (runFiles, error) {
 	var f runFiles
 	_, err := fs.Stat(files, engine.StdoutName)
-	isJob := err == nil
+	f.isJob = err == nil
 	entries := 0
 	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		if entries++; err != nil || entries > maxEntries {
@@ -57,7 +58,7 @@ func findFiles(files fs.FS) (runFiles, error) {
 			}
 			return nil
 		}
-		f.add(files, name, d, isJob)
+		f.add(files, name, d)
 		return nil
 	})
 	if err != nil {
@@ -66,7 +67,7 @@ func findFiles(files fs.FS) (runFiles, error) {
 	return f, nil
 }
 
-func (f *runFiles) add(files fs.FS, name string, d fs.DirEntry, isJob bool) {
+func (f *runFiles) add(files fs.FS, name string, d fs.DirEntry) {
 	base, inSave := path.Base(name), strings.HasSuffix(path.Dir(name), ".save")
 	if inSave && isDataFile(base) {
 		if info, err := d.Info(); err == nil && info.Size() == 0 {
@@ -88,12 +89,12 @@ func (f *runFiles) add(files fs.FS, name string, d fs.DirEntry, isJob bool) {
 	case inSave || slices.Contains([]string{".upf", ".dat", ".json", ".hdf5", ".gz"}, strings.ToLower(path.Ext(base))):
 	case name == engine.StderrName || path.Ext(base) == ".err":
 		f.errs = append(f.errs, name)
-	case isJob && name == engine.StdoutName:
+	case f.isJob && name == engine.StdoutName:
 		f.texts = append(f.texts, name)
 	default:
 		head := engine.Head(files, name, headSize)
 		switch {
-		case !isJob && len(f.texts) < maxTexts && isOutput(head):
+		case !f.isJob && len(f.texts) < maxTexts && isOutput(head):
 			f.texts = append(f.texts, name)
 		case isDeck(head):
 			f.decks = append(f.decks, name)
@@ -158,7 +159,13 @@ func readTexts(files fs.FS, names []string) ([]*textRun, error) {
 		runs = append(runs, got...)
 	}
 	if len(names) > 1 {
-		slices.SortStableFunc(runs, func(a, b *textRun) int { return a.startTime().Compare(b.startTime()) })
+		// An scf that took less than a second comes before its bands.
+		slices.SortStableFunc(runs, func(a, b *textRun) int {
+			if a.bandsOnly != b.bandsOnly && a.startTime().Equal(b.startTime()) {
+				return map[bool]int{true: 1, false: -1}[a.bandsOnly]
+			}
+			return a.startTime().Compare(b.startTime())
+		})
 	}
 	return runs, nil
 }

@@ -53,6 +53,7 @@ func (q *QE) Parse(r engine.Run) (*engine.Result, error) {
 	d.structures(res)
 	d.note()
 	res.Outcome, res.Failure = d.decide(&res.Summary)
+	dropNotFinite(&res.Summary)
 	res.Verdict = d.verdict(res.Outcome)
 	res.Warnings = d.warnings
 	return res, nil

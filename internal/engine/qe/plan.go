@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"path"
 	"strconv"
 	"time"
 
@@ -300,6 +299,3 @@ func maxSeconds(spec job.Spec) int {
 	}
 	return int(max(1, soft-min(60, soft/20)))
 }
-
-// saveDir is where a run of a prefix keeps its state.
-func saveDir(prefix string) string { return path.Join(outdir, prefix+".save") }

@@ -236,6 +236,18 @@ func voigt(v []float64, unit float64) *engine.Voigt {
 	return &out
 }
 
+// dropNotFinite takes out what JSON cannot say; the outcome tells of it.
+func dropNotFinite(s *engine.Summary) {
+	for _, v := range []**float64{
+		&s.VolumeA3, &s.EnergyEV, &s.EnergyPerAtomEV, &s.FreeEnergyEV, &s.FermiEnergyEV, &s.BandGapEV, &s.MaxForceEVPerA, &s.PressureGPa,
+		&s.TotalMagMuB, &s.AbsoluteMagMuB, &s.NElectrons, &s.TemperatureK, &s.PotentialEnergyEV, &s.KineticEnergyEV, &s.TotalEnergyEV, &s.WallTimeS,
+	} {
+		if *v != nil && !finite(**v) {
+			*v = nil
+		}
+	}
+}
+
 func (d *dossier) series(res *engine.Result) {
 	add := func(s engine.Series, ok bool) {
 		if ok {
