@@ -243,9 +243,12 @@ func (d *dossier) byNumbers(s *engine.Summary) (engine.Outcome, *job.Failure) {
 	if d.main == nil && d.mainXML == nil {
 		return "", nil
 	}
-	for name, v := range map[string]*float64{"energy": s.EnergyEV, "largest force": s.MaxForceEVPerA, "pressure": s.PressureGPa, "Fermi energy": s.FermiEnergyEV} {
-		if v != nil && !finite(*v) {
-			return engine.Unstable, failure(engine.Unstable, "not_finite", "the "+name+" is not a number", "check the structure for atoms that are too close", "")
+	for _, n := range []struct {
+		name  string
+		value *float64
+	}{{"energy", s.EnergyEV}, {"largest force", s.MaxForceEVPerA}, {"pressure", s.PressureGPa}, {"Fermi energy", s.FermiEnergyEV}} {
+		if n.value != nil && !finite(*n.value) {
+			return engine.Unstable, failure(engine.Unstable, "not_finite", "the "+n.name+" is not a number", "check the structure for atoms that are too close", "")
 		}
 	}
 	if (d.scf != nil || d.scfXML != nil) && s.EnergyEV == nil {

@@ -224,13 +224,16 @@ func (s *scanner) currentLine() string {
 	return line
 }
 
+// isCard recognises the head of a card. OCCUPATIONS is one too, and a variable:
+// then an equals sign follows.
 func isCard(line string) bool {
-	word, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-	word = strings.ToUpper(strings.TrimRight(word, "\r"))
-	for _, c := range []string{"(", "{", "\t"} {
-		word, _, _ = strings.Cut(word, c)
+	line = strings.TrimSpace(line)
+	n := 0
+	for n < len(line) && (isLetter(line[n]) || line[n] == '_') {
+		n++
 	}
-	return slices.Contains(cardNames, word)
+	rest := strings.TrimLeft(line[n:], " \t")
+	return !strings.HasPrefix(rest, "=") && slices.Contains(cardNames, strings.ToUpper(line[:n]))
 }
 
 func (s *scanner) identifier() string {
@@ -323,12 +326,31 @@ func (s *scanner) values(v *variable) {
 			}
 			return
 		}
-		v.values = append(v.values, s.value())
+		if len(v.values) > 0 && isWord(s.currentLine()) {
+			s.pos, s.line = pos, line
+			return
+		}
+		at := s.line
+		text := s.value()
+		if isWord(text) {
+			s.deck.problem(at, "the text "+clip([]byte(text))+" needs quotes", "", "write "+v.name+" = "+quoted(text))
+		}
+		v.values = append(v.values, text)
 		s.inline()
 		if !s.end() && s.peek() == ',' {
 			s.pos++
 		}
 	}
+}
+
+// isWord reports whether text begins with a word that is neither a number nor
+// a logical value.
+func isWord(text string) bool {
+	if text == "" || !isLetter(text[0]) {
+		return false
+	}
+	word, _, _ := strings.Cut(strings.ToLower(text), " ")
+	return !slices.Contains([]string{"t", "f", "true", "false", "nan", "inf", "infinity"}, strings.TrimRight(word, ",\r\t/"))
 }
 
 func (s *scanner) value() string {

@@ -1,9 +1,11 @@
 package qe
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -46,7 +48,11 @@ func (*QE) Plan(spec job.Spec, in engine.Inputs) (*engine.Plan, error) {
 	return g.plan, nil
 }
 
+// refusal lists the problems in the order of the file or of the fields.
 func refusal(problems []job.Problem) error {
+	slices.SortStableFunc(problems, func(a, b job.Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Field, b.Field))
+	})
 	return job.InvalidInput("the Quantum ESPRESSO job was refused", problems)
 }
 
