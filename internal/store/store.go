@@ -185,7 +185,7 @@ type JobQuery struct {
 	Name    string // substring, case-insensitive
 	Labels  map[string]string
 	Since   time.Time // created at or after
-	Updated time.Time // not ended, or ended at or after
+	Updated time.Time // in a state that is not terminal, or ended at or after
 	After   Cursor
 	Oldest  bool // oldest first
 	Limit   int  // 1…500; zero means 50

@@ -238,6 +238,9 @@ func (s *Store) quickCheck(ctx context.Context) error {
 
 // Read implements store.Store.
 func (s *Store) Read(ctx context.Context, fn func(store.ReadTx) error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	var c *conn
 	select {
 	case c = <-s.pool:
@@ -246,7 +249,7 @@ func (s *Store) Read(ctx context.Context, fn func(store.ReadTx) error) error {
 	}
 	defer func() { s.pool <- c }()
 	if c == nil {
-		raw, err := s.reads.Conn(ctx)
+		raw, err := s.reads.Conn(context.Background())
 		if err != nil {
 			return fmt.Errorf("open a reader: %w", err)
 		}

@@ -116,7 +116,7 @@ func matches(j job.Job, q store.JobQuery) bool {
 		(q.Engine == "" || j.Spec.Engine == q.Engine) &&
 		strings.Contains(strings.ToLower(j.Spec.Name), strings.ToLower(q.Name)) &&
 		!j.CreatedAt.Before(q.Since) &&
-		(j.EndedAt.IsZero() || !j.EndedAt.Before(q.Updated))
+		(!j.State.Terminal() || !j.EndedAt.Before(q.Updated))
 }
 
 // Counts implements store.ReadTx.
