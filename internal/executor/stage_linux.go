@@ -1,0 +1,142 @@
+package executor
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// startStage forks the supervisor. The child never returns to Go: it makes
+// nothing but system calls until it executes the program, as package syscall
+// does between fork and exec. Package syscall has no barrier at that place, and
+// a stage that is a new start of our binary costs as much as the supervisor.
+//
+// A child that belongs to a v2 control group is born in it; for the rest the
+// caller moves it while it waits at the barrier.
+func startStage(dir string, argv, env []string, files stageFiles, g group) (*stage, error) {
+	var c child
+	var err error
+	if c.argv, err = syscall.SlicePtrFromStrings(argv); err != nil {
+		return nil, err
+	}
+	if c.env, err = syscall.SlicePtrFromStrings(env); err != nil {
+		return nil, err
+	}
+	if c.dir, err = syscall.BytePtrFromString(filepath.Clean(dir)); err != nil {
+		return nil, err
+	}
+	barrier, result, err := stagePipes()
+	if err != nil {
+		return nil, err
+	}
+	defer barrier[0].Close()
+	defer result[1].Close()
+	c.files = [3]uintptr{files.in.Fd(), files.out.Fd(), files.err.Fd()}
+	c.barrier = [2]uintptr{barrier[0].Fd(), barrier[1].Fd()}
+	c.result = result[1].Fd()
+	c.clone = cloneArgs{exitSignal: uint64(unix.SIGCHLD)}
+	if g.Unified != "" {
+		if fd, err := unix.Open(g.Unified, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+			defer unix.Close(fd)
+			c.clone.flags, c.clone.cgroup = unix.CLONE_INTO_CGROUP, uint64(fd)
+		}
+	}
+	pid, errno := c.start()
+	if errno != 0 {
+		barrier[1].Close()
+		result[0].Close()
+		return nil, os.NewSyscallError("clone", errno)
+	}
+	return &stage{pid: pid, barrier: barrier[1], result: result[0]}, nil
+}
+
+// child holds what the forked child needs, prepared before the fork: after it,
+// nothing may allocate, grow the stack or take a lock.
+type child struct {
+	argv, env []*byte // ended by nil
+	dir       *byte
+	files     [3]uintptr
+	barrier   [2]uintptr
+	result    uintptr
+	clone     cloneArgs
+
+	none    [4]uint64 // an empty signal set, and the default disposition
+	token   [8]byte
+	failure [4]byte
+}
+
+// cloneArgs is struct clone_args of the kernel, as of its third version.
+type cloneArgs struct {
+	flags, pidFD, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+// start forks on a thread whose signals are blocked, so that no handler of the
+// Go runtime can run in the child.
+func (c *child) start() (int, syscall.Errno) {
+	syscall.ForkLock.Lock()
+	defer syscall.ForkLock.Unlock()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	all, old := ^uint64(0), uint64(0)
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	pid, errno := c.fork()
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	runtime.KeepAlive(c)
+	return int(pid), errno
+}
+
+// fork returns in the parent only. Where clone3 is refused (old kernels and
+// container filters), clone does without the control group.
+//
+//go:nosplit
+//go:noinline
+//go:norace
+//go:nocheckptr
+func (c *child) fork() (pid uintptr, errno syscall.Errno) {
+	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&c.clone)), unsafe.Sizeof(c.clone), 0, 0, 0, 0)
+	if errno != 0 {
+		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	}
+	if errno != 0 || pid != 0 {
+		return pid, errno
+	}
+	c.run()
+	return 0, 0
+}
+
+// run is the child's life.
+//
+//go:nosplit
+//go:noinline
+//go:norace
+//go:nocheckptr
+func (c *child) run() {
+	// A writing end of the barrier in the child itself would keep it waiting
+	// for ever when the supervisor dies.
+	syscall.RawSyscall6(unix.SYS_CLOSE, c.barrier[1], 0, 0, 0, 0, 0)
+	for sig := uintptr(1); sig <= 64; sig++ {
+		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&c.none)), 0, 8, 0, 0)
+	}
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&c.none)), 0, 8, 0, 0)
+	syscall.RawSyscall6(unix.SYS_SETSID, 0, 0, 0, 0, 0, 0)
+	n, _, errno := syscall.RawSyscall6(unix.SYS_READ, c.barrier[0], uintptr(unsafe.Pointer(&c.token)), 1, 0, 0, 0)
+	if errno == 0 && n == 1 {
+		_, _, errno = syscall.RawSyscall6(unix.SYS_CHDIR, uintptr(unsafe.Pointer(c.dir)), 0, 0, 0, 0, 0)
+		for i := 0; errno == 0 && i < len(c.files); i++ {
+			_, _, errno = syscall.RawSyscall6(unix.SYS_DUP3, c.files[i], uintptr(i), 0, 0, 0, 0)
+		}
+		if errno == 0 {
+			_, _, errno = syscall.RawSyscall6(unix.SYS_EXECVE, uintptr(unsafe.Pointer(c.argv[0])),
+				uintptr(unsafe.Pointer(&c.argv[0])), uintptr(unsafe.Pointer(&c.env[0])), 0, 0, 0)
+		}
+		c.failure = [4]byte{byte(errno), byte(errno >> 8), 0, 0}
+		syscall.RawSyscall6(unix.SYS_WRITE, c.result, uintptr(unsafe.Pointer(&c.failure)), 4, 0, 0, 0)
+	}
+	for {
+		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, 127, 0, 0, 0, 0, 0)
+	}
+}
