@@ -124,6 +124,11 @@ func finish(j job.Job, history []job.Attempt, out job.Outcome, now time.Time, ch
 		c.job.State, c.job.Reason, c.job.Message = job.Completed, "", ""
 		c.job.Failure, c.job.EndedAt = nil, now
 		c.job.Verdict, c.job.Result = out.Verdict, out.Result
+		if j.Progress != nil {
+			whole := *j.Progress
+			whole.Fraction = 1
+			c.job.Progress = &whole
+		}
 		c.say(job.EventCompleted, Actor{})
 	default:
 		// Only a failure that the worker reported may be tried again: a success
@@ -306,9 +311,12 @@ const minPause = time.Second
 // do not come back together.
 func pause(r job.Retry, n int, chance float64) time.Duration {
 	d, limit := time.Duration(r.Delay), time.Duration(max(r.MaxDelay, r.Delay))
-	for i := 1; i < n && d < limit; i++ {
-		// Never beyond the cap, so it cannot overflow.
-		d = min(2*d, limit)
+	for i := 1; i < n && 0 < d && d < limit; i++ {
+		if d > limit/2 {
+			d = limit // twice as much could overflow
+		} else {
+			d *= 2
+		}
 	}
 	return max(minPause, time.Duration(float64(d)*chance))
 }

@@ -112,8 +112,8 @@ func neverFits(j job.Job, here []store.Worker) Waiting {
 		}
 	}
 	return Waiting{Code: "never_fits",
-		Message: fmt.Sprintf("none of the %s can ever run it; %s comes closest, but %s",
-			plural(int64(len(here)), "worker", "workers"), closest.Worker, strings.Join(fewest, ", and ")),
+		Message: fmt.Sprintf("no worker can ever run it (%d connected); %s comes closest, but %s",
+			len(here), closest.Worker, strings.Join(fewest, ", and ")),
 		Fix: "start a worker that has this, or cancel the job and submit it with other resources"}
 }
 

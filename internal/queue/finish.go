@@ -53,7 +53,7 @@ func repeats(j job.Job, a job.Attempt, out job.Outcome) bool {
 }
 
 func fenced(j job.Job, f job.Fence) error {
-	why := fmt.Sprintf("the job is %s, and fence %d is not its current owner", j.State, f)
+	why := fmt.Sprintf("the attempt of fence %d has ended, and the job is %s", f, j.State)
 	if j.Fence != f {
 		why = fmt.Sprintf("fence %d belongs to worker %s now; the report carries fence %d", j.Fence, j.Worker, f)
 	}

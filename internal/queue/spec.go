@@ -90,7 +90,7 @@ func validate(spec job.Spec) []job.Problem {
 	inRange(&v, "resources.gpus", spec.Demand.GPUs, 0, maxGPUs)
 	v.duration("resources.walltime", spec.Walltime, job.Duration(time.Second))
 	v.duration("resources.soft_limit", spec.SoftLimit, 0)
-	if spec.SoftLimit > spec.Walltime {
+	if spec.SoftLimit > 0 && spec.SoftLimit > spec.Walltime {
 		v.add("resources.soft_limit", "the soft limit is beyond the walltime",
 			fmt.Sprintf("%s is more than %s", spec.SoftLimit, spec.Walltime), "make it shorter than the walltime, or leave it out")
 	}
