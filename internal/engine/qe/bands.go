@@ -21,6 +21,7 @@ type bands struct {
 	keep     bool
 	n        int // k-points so far
 	k        [3]float64
+	partial  bool // a state is neither filled nor empty
 }
 
 // channel is the bands of one spin.
@@ -67,6 +68,14 @@ func (b *bands) add(e []float64) {
 	b.n++
 }
 
+// addOccupations notes states that are filled in part: smearing at the tail of
+// a band edge does not count.
+func (b *bands) addOccupations(v []float64) {
+	for _, f := range v {
+		b.partial = b.partial || f > 0.05 && f < 0.95
+	}
+}
+
 func (c *channel) add(e []float64, k int) {
 	for i, v := range e {
 		if i == len(c.low) {
@@ -105,7 +114,9 @@ func (b *bands) store(e []float64) {
 }
 
 // gap is the distance in eV between the highest occupied and the lowest empty
-// state of the k-points computed. known is false when no band is empty.
+// state of the k-points computed, and 0 when a band crosses the Fermi energy.
+// known is false when no band is empty, and when none crosses but states are
+// filled in part: then the mesh or the smearing is too coarse to tell.
 func (x *xmlRun) gap(fermi []float64) (gap float64, direct, known bool) {
 	b := x.bands
 	if b == nil || b.n == 0 || x.nelec == nil {
@@ -128,7 +139,7 @@ func (x *xmlRun) gap(fermi []float64) (gap float64, direct, known bool) {
 			bottom, bottomAt = c.low[filled], c.lowAt[filled]
 		}
 	}
-	if !finite(top) || !finite(bottom) {
+	if !finite(top) || !finite(bottom) || b.partial && x.occupations != "fixed" {
 		return 0, false, false
 	}
 	return max(0, (bottom-top)*crystal.HartreeEV), topAt == bottomAt, true

@@ -88,10 +88,17 @@ func (t *textRun) readBFGS(line []byte) bool {
 
 func (t *textRun) readDynamics(line []byte) bool {
 	switch {
-	case bytes.HasPrefix(line, []byte("Molecular Dynamics Calculation")), bytes.HasPrefix(line, []byte("Entering Dynamics;")):
+	case bytes.HasPrefix(line, []byte("Molecular Dynamics Calculation")):
 		t.md = true
-	case bytes.HasPrefix(line, []byte("End of molecular dynamics calculation")):
-		t.md, t.mdEnded = true, true
+	case bytes.HasPrefix(line, []byte("End of molecular dynamics calculation")), bytes.HasPrefix(line, []byte("Maximum number of iterations reached, stopping")):
+		// Damped dynamics, which is a relaxation, ends with the same words.
+		t.md, t.mdEnded, t.maxStepsReached = !t.relax, true, t.maxStepsReached || t.relax && !t.relaxed
+	case bytes.Contains(line, []byte("convergence achieved, Efinal")):
+		t.relaxed = true
+	case bytes.HasPrefix(line, []byte("Entering Dynamics;")):
+		t.md = !t.relax
+		t.mdStep, _ = count(line, "it =")
+		t.mdTime, _ = after(line, "time =")
 	case bytes.HasPrefix(line, []byte("Damped Dynamics: convergence achieved")):
 		t.relaxed = true
 	case bytes.HasPrefix(line, []byte("Damped Dynamics Calculation")):
@@ -103,6 +110,12 @@ func (t *textRun) readDynamics(line []byte) bool {
 	case bytes.HasPrefix(line, []byte("kinetic energy (Ekin) =")):
 		v, _ := after(line, "=")
 		t.ekin = &v
+	case bytes.HasPrefix(line, []byte("Ekin =")):
+		ekin, _ := after(line, "=")
+		temperature, _ := after(line, "T =")
+		etotal, _ := after(line, "Etot =")
+		t.ekin, t.temperature, t.etotal = &ekin, &temperature, &etotal
+		t.addMD()
 	case bytes.HasPrefix(line, []byte("Ekin + Etot (const)")):
 		v, _ := after(line, "=")
 		t.etotal = &v

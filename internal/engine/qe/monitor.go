@@ -69,8 +69,9 @@ func (m *monitor) read(line []byte) {
 			}
 			return
 		}
-		m.forces = len(line) == 0
-		return
+		if m.forces = len(line) == 0; m.forces {
+			return
+		}
 	}
 	if _, _, _, ok := banner(line); ok {
 		m.started++
@@ -117,8 +118,8 @@ func (m *monitor) readHeader(line []byte) {
 	if v, ok := after(line, "scf convergence threshold ="); ok {
 		m.convThr = v
 	}
-	if v, ok := after(line, "force convergence thresh. ="); ok && v > 0 {
-		m.relax = true
+	if v, ok := after(line, "force convergence thresh. ="); ok {
+		m.relax, m.md = v > 0, v == 0
 	}
 	if n, ok := count(line, "nstep                     ="); ok && n > 0 {
 		m.nstep = n

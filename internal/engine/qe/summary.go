@@ -1,6 +1,8 @@
 package qe
 
 import (
+	"math"
+
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
 )
@@ -77,10 +79,10 @@ func (x *xmlRun) summarise(s *engine.Summary) {
 			s.FreeEnergyEV = s.EnergyEV
 		}
 	}
-	if x.maxForce != nil {
-		s.MaxForceEVPerA = times(x.maxForce, crystal.HaPerBohrEVPerA)
+	if f := times(x.maxForce, crystal.HaPerBohrEVPerA); f != nil && !contradicts(s.MaxForceEVPerA, f, 1e-3) {
+		s.MaxForceEVPerA = f
 	}
-	if len(x.stress) == 9 {
+	if p := times(thirdOfTrace(x.stress), crystal.HaPerBohr3GPa); p != nil && !contradicts(s.PressureGPa, p, 0.01) {
 		s.PressureGPa = times(thirdOfTrace(x.stress), crystal.HaPerBohr3GPa)
 		s.StressGPa = voigt(x.stress, crystal.HaPerBohr3GPa)
 	}
@@ -101,6 +103,13 @@ func (x *xmlRun) summarise(s *engine.Summary) {
 	if x.steps > 0 {
 		s.NIonicSteps = &x.steps
 	}
+}
+
+// contradicts reports whether the text says another number than the XML file by
+// more than it rounds. Then the text is right: some versions write the forces
+// of damped dynamics mixed, and the stress of vc-md times the volume.
+func contradicts(text, xml *float64, rounding float64) bool {
+	return text != nil && finite(*text) && math.Abs(*text-*xml) > rounding*(1+math.Abs(*text)/100)
 }
 
 func (d *dossier) summariseCell(s *engine.Summary) {

@@ -240,7 +240,10 @@ func (x *xmlRun) closeOutput(name string, text []byte) {
 	case "magnetization/noncolin":
 		x.noncollinear = string(text) == "true"
 	case "magnetization/total":
-		x.magTotal = real(text)
+		// Without a direction it is 0 for spins that are not collinear.
+		if !x.noncollinear {
+			x.magTotal = real(text)
+		}
 	case "magnetization/total_vec":
 		x.magTotal = norm(numbers(text, nil))
 	case "magnetization/absolute":
@@ -286,6 +289,10 @@ func (x *xmlRun) closeBands(name string, text []byte) {
 	case "ks_energies/k_point":
 		if v, ok := vector(text); ok && x.bands != nil {
 			x.bands.k = v
+		}
+	case "ks_energies/occupations":
+		if x.bands != nil {
+			x.bands.addOccupations(x.readNumbers(text))
 		}
 	case "ks_energies/eigenvalues":
 		if x.bands != nil {
