@@ -2,6 +2,7 @@ package executor
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/nano-os/nanoos/internal/job"
 )
 
 // TestMain lets the test binary be everything that a test starts: supervisor,
@@ -28,6 +31,8 @@ func TestMain(m *testing.M) {
 			os.Exit(fakesim(os.Args[2:]))
 		case "crash": // crash POINT supervise …
 			os.Exit(supervise(os.Args[4:], crashAt(os.Args[2])))
+		case "starter": // starter POINT STATE ID JOURNAL
+			os.Exit(starter(os.Args[2:]))
 		}
 	}
 	goleak.VerifyTestMain(m)
@@ -40,6 +45,22 @@ func crashAt(point string) func(string) {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
 	}
+}
+
+// starter starts an attempt and dies on the way.
+func starter(args []string) int {
+	l, err := NewLocal(LocalOptions{StateDir: args[1]})
+	if err != nil {
+		return 2
+	}
+	l.at = crashAt(args[0])
+	task := sim("--journal", args[3], "--steps", "20")
+	task.ID = job.ID(args[2])
+	if _, err := l.Start(context.Background(), task); err != nil {
+		return 3
+	}
+	l.at("answered")
+	return 0
 }
 
 // fakesim is a simulation that fails in every way. Each start appends a line to

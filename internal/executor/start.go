@@ -186,6 +186,7 @@ func (l *Local) spawn(ctx context.Context, d attemptDir, args, env []string) err
 	l.mu.Lock()
 	l.supervisors[d] = append(l.supervisors[d], p)
 	l.mu.Unlock()
+	l.at("spawned")
 	answer, err := converse(ctx, ours, env)
 	switch {
 	case err != nil:
