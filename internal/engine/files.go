@@ -94,6 +94,29 @@ func (r *runFS) Open(name string) (fs.File, error) {
 	return &unpacked{name: path.Base(name), info: info, packed: packed, r: io.LimitReader(zr, MaxUnpacked)}, nil
 }
 
+// Stat implements fs.StatFS, so that a list of files has a root to walk from.
+func (r *runFS) Stat(name string) (fs.FileInfo, error) {
+	if name == "." {
+		return root{}, nil
+	}
+	f, err := r.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Stat()
+}
+
+// root is the directory of a run.
+type root struct{}
+
+func (root) Name() string       { return "." }
+func (root) Size() int64        { return 0 }
+func (root) Mode() fs.FileMode  { return fs.ModeDir | 0o555 }
+func (root) ModTime() time.Time { return time.Time{} }
+func (root) IsDir() bool        { return true }
+func (root) Sys() any           { return nil }
+
 // ReadDir lists plain names.
 func (r *runFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	entries, err := fs.ReadDir(r.dir, name)

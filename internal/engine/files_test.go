@@ -50,6 +50,11 @@ func TestPackedFilesAppearUnderTheirPlainNames(t *testing.T) {
 		if err != nil || len(entries) < 2 || entries[len(entries)-1].Name() != "pw.out" {
 			t.Errorf("entries %v, %v", entries, err)
 		}
+		walked := 0
+		err = fs.WalkDir(files, ".", func(_ string, _ fs.DirEntry, err error) error { walked++; return err })
+		if err != nil || walked != len(entries)+1 {
+			t.Errorf("walked %d files, %v", walked, err)
+		}
 	}
 	if got, err := fs.ReadFile(byDir, "cut.out"); err != nil || string(got) != "hello" {
 		t.Errorf("a cut file reads as far as it goes: %q, %v", got, err)
