@@ -49,6 +49,9 @@ func NewClient(url, token string) *Client {
 // URL is the address that the client was made for.
 func (c *Client) URL() string { return c.url }
 
+// Close gives up the connections that nobody uses.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
 // Submit stores a job. existing says that its key had been used before for
 // the same job, which is then returned (G2).
 func (c *Client) Submit(ctx context.Context, r JobRequest) (j Job, existing bool, err error) {
@@ -82,8 +85,10 @@ type ListQuery struct {
 	Labels map[string]string
 	Since  time.Time // created at or after
 	All    bool
-	Limit  int    // of one page: 1…500; zero means 50
-	Cursor string // Next of the page before
+	// Summary asks for the numbers of the results too.
+	Summary bool
+	Limit   int    // of one page: 1…500; zero means 50
+	Cursor  string // Next of the page before
 }
 
 // Page returns one page of jobs, the newest first.
@@ -131,6 +136,9 @@ func (q ListQuery) values() url.Values {
 	}
 	if q.All {
 		v.Set("all", "true")
+	}
+	if q.Summary {
+		v.Set("summary", "true")
 	}
 	if q.Limit > 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))

@@ -99,12 +99,12 @@ func (d *strictDecoder) value(t reflect.Type, at string, depth int) error {
 		t = t.Elem()
 	}
 	if t == nil || t == reflect.TypeFor[json.RawMessage]() {
-		return d.structure(nil, at, depth)
+		return d.plain(nil, at, depth)
 	}
 	if reads(t) {
 		return d.leaf(t, at, depth)
 	}
-	return d.structure(t, at, depth)
+	return d.plain(t, at, depth)
 }
 
 // reads reports whether a type reads its own JSON.
@@ -116,7 +116,7 @@ func reads(t reflect.Type) bool {
 // leaf lets a type that reads its own JSON judge it.
 func (d *strictDecoder) leaf(t reflect.Type, at string, depth int) error {
 	start := d.dec.InputOffset()
-	if err := d.structure(nil, at, depth); err != nil {
+	if err := d.plain(nil, at, depth); err != nil {
 		return err
 	}
 	text := bytes.TrimLeft(d.raw[start:d.dec.InputOffset()], " \t\r\n:,")
@@ -134,8 +134,8 @@ func (d *strictDecoder) leaf(t reflect.Type, at string, depth int) error {
 	return nil
 }
 
-// structure walks objects and arrays, and checks the kinds of scalars.
-func (d *strictDecoder) structure(t reflect.Type, at string, depth int) error {
+// plain walks objects and arrays, and checks the kinds of scalars.
+func (d *strictDecoder) plain(t reflect.Type, at string, depth int) error {
 	token, err := d.dec.Token()
 	if err != nil {
 		if errors.Is(err, io.EOF) {

@@ -33,7 +33,7 @@ func (s *Server) fileRoutes() {
 		OperationID: "read-file", Method: http.MethodGet, Path: "/api/v1/jobs/{ref}/files/{path...}", Tags: []string{"results"},
 		Summary: "Read one file of a job", Description: "Ranges are served. Without `attempt` it is the file of the last attempt that has it, or else the input of that name.",
 		Parameters: []*huma.Param{refParam(),
-			{Name: "path...", In: "path", Required: true, Description: "Name of the file; it may have slashes.", Schema: &huma.Schema{Type: huma.TypeString}},
+			{Name: "path", In: "path", Required: true, Description: "Name of the file; it may have slashes.", Schema: &huma.Schema{Type: huma.TypeString}},
 			intParam("attempt", "Of this attempt; 0 means the input."),
 		},
 		Responses: bytesResponse("The file."),
@@ -43,7 +43,7 @@ func (s *Server) fileRoutes() {
 		Summary: "Upload an input file", Description: "Up to 256 MiB. Its hash then names it among the files of a job. The same bytes may be sent again.",
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 			"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}},
-		Responses: jsonResponse(s, Upload{}),
+		Responses: jsonResponse(s, Upload{}, "It is stored."),
 	}, s.upload)
 }
 

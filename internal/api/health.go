@@ -24,7 +24,7 @@ func (s *Server) healthRoutes() {
 		Tags: []string{"installation"}, Summary: "What answers here"}, s.getVersion)
 	health := func(id, path, summary string) huma.Operation {
 		return huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Tags: []string{"installation"}, Summary: summary,
-			Responses: jsonResponse(s, Health{})}
+			Responses: jsonResponse(s, Health{}, "It is healthy.")}
 	}
 	s.plain(health("get-health", "/healthz", "Whether the process lives"), s.healthz)
 	s.plain(health("get-readiness", "/readyz", "Whether it can do its work; 503 when not"), s.readyz)
@@ -101,21 +101,23 @@ const readyTimeout = 2 * time.Second
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
-	h := Health{Status: "healthy", Service: serviceName, Version: s.opt.Version, Checks: map[string]string{"store": "ok", "server": "ok"}}
+	why := ""
 	err := s.Store.Read(ctx, func(tx store.ReadTx) error { _, err := tx.LastEvent(ctx); return err })
+	switch {
+	case err != nil:
+		why = "the database does not answer"
+	case s.closing.Err() != nil:
+		why, err = "it is stopping", context.Cause(s.closing)
+	case s.Ready != nil:
+		if err = s.Ready(); err != nil {
+			why = "a part of it cannot do its work; its log says more"
+		}
+	}
 	if err != nil {
-		s.Logger.Error("the store does not answer", "request", requestID(r.Context()), "error", err)
-		h.Checks["store"] = "does not answer"
+		s.Logger.Warn("the server is not ready", "request", requestID(r.Context()), "error", err)
+		return &job.Error{Code: job.Unavailable, Message: "the server is not ready", Why: why, Fix: "nanoos doctor"}
 	}
-	if s.closing.Err() != nil {
-		h.Checks["server"] = "is stopping"
-	}
-	if err == nil && s.closing.Err() == nil {
-		return writeJSON(w, http.StatusOK, h)
-	}
-	h.Status = "unavailable"
-	w.Header().Set("Retry-After", retryAfter)
-	return writeJSON(w, http.StatusServiceUnavailable, h)
+	return writeJSON(w, http.StatusOK, Health{Status: "healthy", Service: serviceName, Version: s.opt.Version, Checks: map[string]string{"store": "ok"}})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) error {

@@ -19,7 +19,7 @@ type metrics struct {
 	handler  http.Handler
 }
 
-func newMetrics(st store.Store) *metrics {
+func newMetrics(st store.Store, more []prometheus.Collector) *metrics {
 	m := &metrics{requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "nanoos_http_request_seconds", Help: "Duration of requests by route; streams count when they end.",
 		Buckets: []float64{.001, .005, .02, .1, .5, 2, 10},
@@ -27,9 +27,7 @@ func newMetrics(st store.Store) *metrics {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(m.requests, jobCollector{st},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if c, ok := st.(prometheus.Collector); ok {
-		registry.MustRegister(c)
-	}
+	registry.MustRegister(more...)
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 	return m
 }

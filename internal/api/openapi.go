@@ -85,6 +85,12 @@ func (Bytes) Schema(huma.Registry) *huma.Schema {
 	}
 }
 
+// TransformSchema makes the sites optional: there is a file instead.
+func (StructureInput) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	s.Required = nil
+	return s
+}
+
 // route adds an operation whose errors become problems.
 func route[I, O any](s *Server, op huma.Operation, handle func(context.Context, *I) (*O, error)) {
 	op.BodyReadTimeout = bodyTimeout
@@ -124,8 +130,9 @@ func documentBody[T any](s *Server, description string, example any) *huma.Reque
 // plain adds a handler that streams, and documents it.
 func (s *Server) plain(op huma.Operation, handle func(http.ResponseWriter, *http.Request) error) {
 	op.Responses = mergeResponses(op.Responses, problemResponse())
-	s.api.OpenAPI().AddOperation(&op)
 	s.page(op.Method+" "+op.Path, handle)
+	op.Path = strings.ReplaceAll(op.Path, "...}", "}") // a wildcard is a parameter like others there
+	s.api.OpenAPI().AddOperation(&op)
 }
 
 // page adds a handler that is not part of the documented interface.

@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"net/http"
 	"net/url"
 	"reflect"
 	"slices"
@@ -118,8 +117,8 @@ func wordParam(name, description string, permitted ...any) *huma.Param {
 	return &huma.Param{Name: name, In: "query", Description: description, Schema: &huma.Schema{Type: huma.TypeString, Enum: permitted}}
 }
 
-func jsonResponse(s *Server, v any) map[string]*huma.Response {
-	return map[string]*huma.Response{"200": {Description: http.StatusText(http.StatusOK), Content: map[string]*huma.MediaType{
+func jsonResponse(s *Server, v any, description string) map[string]*huma.Response {
+	return map[string]*huma.Response{"200": {Description: description, Content: map[string]*huma.MediaType{
 		"application/json": {Schema: s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(v), true, "")},
 	}}}
 }
@@ -129,7 +128,7 @@ func eventResponse(s *Server, page any) map[string]*huma.Response {
 	if page == nil {
 		return map[string]*huma.Response{"200": {Description: "The stream.", Content: map[string]*huma.MediaType{"text/event-stream": stream}}}
 	}
-	r := jsonResponse(s, page)
+	r := jsonResponse(s, page, "A page, or the stream.")
 	r["200"].Content["text/event-stream"] = stream
 	return r
 }

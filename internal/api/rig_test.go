@@ -106,7 +106,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	r.http = httptest.NewServer(r.server.Handler())
 	t.Cleanup(func() {
 		r.server.close(errors.New("the test is over"))
-		r.client.http.CloseIdleConnections()
+		r.client.Close()
 		r.http.Close()
 	})
 	r.client = NewClient(r.http.URL, o.token)

@@ -31,7 +31,7 @@ func operationsOf(s *Server) []*huma.Operation {
 
 // pathOf fills the parameters of a route.
 func pathOf(op *huma.Operation) string {
-	return strings.NewReplacer("{ref}", "nobody", "{name}", "nobody", "{path...}", "a/b").Replace(op.Path)
+	return strings.NewReplacer("{ref}", "nobody", "{name}", "nobody", "{path}", "a/b").Replace(op.Path)
 }
 
 func TestT15_EveryRouteNeedsTheTokenAndHidesWhatIsNotThere(t *testing.T) {
@@ -96,7 +96,7 @@ func TestG17_AJobOfAnotherTenantIsNotThere(t *testing.T) {
 			if op.OperationID == "change-job" {
 				body = `{"priority": 1}`
 			}
-			path := strings.NewReplacer("{ref}", ref, "{path...}", "stdout").Replace(op.Path)
+			path := strings.NewReplacer("{ref}", ref, "{path}", "stdout").Replace(op.Path)
 			p := r.refused(http.StatusNotFound, op.Method, path, body)
 			none := r.refused(http.StatusNotFound, op.Method, strings.Replace(path, ref, strings.Repeat("z", len(ref)), 1), body)
 			if strings.ReplaceAll(p.Detail, ref, strings.Repeat("z", len(ref))) != none.Detail {
@@ -247,6 +247,15 @@ func TestAFaultOfOursIsLoggedAndNotShown(t *testing.T) {
 	}
 }
 
+func TestAStoreThatNoLongerWritesIsNotReady(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	r.server.Ready = func() error { return errors.New("the disk is full") }
+	if err := r.client.Ready(t.Context()); job.CodeOf(err) != job.Unavailable {
+		t.Errorf("error is %v", err)
+	}
+}
+
 func TestAPanicHurtsOneRequest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
@@ -291,7 +300,7 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
-func TestT27_SlowHeadersAndIdleConnectionsAreClosedAndTheServerStops(t *testing.T) {
+func TestAStoppingServerEndsItsStreamsAndReturns(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -303,7 +312,7 @@ func TestT27_SlowHeadersAndIdleConnectionsAreClosedAndTheServerStops(t *testing.
 	ended := make(chan error, 1)
 	go func() { ended <- r.server.Run(ctx, l) }()
 	c := NewClient("http://"+l.Addr().String(), "")
-	defer c.http.CloseIdleConnections()
+	defer c.Close()
 	if err := c.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}

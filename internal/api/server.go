@@ -21,6 +21,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nano-os/nanoos/internal/artifact"
 	"github.com/nano-os/nanoos/internal/engine"
@@ -40,7 +41,12 @@ type Deps struct {
 	// EngineInfo says which engines this machine has; nil: none is known to be.
 	EngineInfo func(ctx context.Context) []EngineInfo
 	// Live has the growing logs of attempts that run here; nil: none do.
-	Live   Live
+	Live Live
+	// Metrics are served beside the server's own: those of the store, of the worker.
+	Metrics []prometheus.Collector
+	// Ready says what else keeps the server from doing its work, such as a store
+	// that no longer writes; nil: nothing.
+	Ready  func() error
 	Logger *slog.Logger // nil: says nothing
 }
 
@@ -86,7 +92,7 @@ func New(deps Deps, opt Options) *Server {
 		checker: checker{engines: deps.Engines, inputs: deps.Inputs, artifacts: deps.Artifacts},
 	}
 	s.closing, s.close = context.WithCancelCause(context.Background())
-	s.metrics = newMetrics(deps.Store)
+	s.metrics = newMetrics(deps.Store, deps.Metrics)
 	s.api = humago.New(s.mux, s.config())
 	s.jobRoutes()
 	s.resultRoutes()

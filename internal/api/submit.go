@@ -34,7 +34,7 @@ func (s *Server) submitRoutes() {
 			"has the plan: the files and commands that would run.",
 		DefaultStatus: http.StatusCreated, MaxBodyBytes: maxJobBody,
 		RequestBody: documentBody[JobRequest](s, "A job file in JSON.", exampleJob),
-		Responses:   map[string]*huma.Response{"200": {Description: "A dry run, or the key had been used for this job before."}},
+		Responses:   jsonResponse(s, Job{}, "A dry run, or the key had been used for this job before."),
 	}, s.submit)
 	route(s, huma.Operation{
 		OperationID: "submit-jobs", Method: http.MethodPost, Path: "/api/v1/jobs/bulk", Tags: []string{"jobs"},

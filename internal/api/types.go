@@ -14,54 +14,54 @@ const Version = "nanoos/v1"
 
 // JobRequest is a job file in JSON. It is what POST /api/v1/jobs takes.
 type JobRequest struct {
-	Name       string            `json:"name,omitempty" maxLength:"200"`
-	Engine     string            `json:"engine,omitempty"` // may be absent with files: the deck says it
-	Structure  *StructureInput   `json:"structure,omitempty"`
-	Parameters json.RawMessage   `json:"parameters,omitempty"`
-	Files      []FileInput       `json:"files,omitempty"`
-	Resources  ResourcesInput    `json:"resources,omitzero"`
-	Queue      string            `json:"queue,omitempty"`
-	Priority   *int              `json:"priority,omitempty"` // 0…20
-	Retry      *RetryInput       `json:"retry,omitempty"`
-	Accept     string            `json:"accept,omitempty" enum:",not_converged"`
-	Hold       bool              `json:"hold,omitempty"`
-	RunAt      time.Time         `json:"run_at,omitzero"`
-	Labels     map[string]string `json:"labels,omitempty"`
-	Key        string            `json:"key,omitempty"` // also the Idempotency-Key header
+	Name       string            `json:"name,omitempty" maxLength:"200" doc:"For people; need not be unique."`
+	Engine     string            `json:"engine,omitempty" doc:"Name or alias. May be absent with files, if one of them is an input deck."`
+	Structure  *StructureInput   `json:"structure,omitempty" doc:"Sites, or the text of a structure file."`
+	Parameters json.RawMessage   `json:"parameters,omitempty" doc:"The engine's own, by its JSON Schema: see get-engine."`
+	Files      []FileInput       `json:"files,omitempty" doc:"Put into the work directory as they are."`
+	Resources  ResourcesInput    `json:"resources,omitzero" doc:"What one attempt may occupy."`
+	Queue      string            `json:"queue,omitempty" doc:"The default is simulations."`
+	Priority   *int              `json:"priority,omitempty" minimum:"0" maximum:"20" doc:"0 runs last, 20 runs first; the default is 5."`
+	Retry      *RetryInput       `json:"retry,omitempty" doc:"What happens after a failure that another attempt may cure."`
+	Accept     string            `json:"accept,omitempty" enum:",not_converged" doc:"not_converged: a run that ended well without converging counts as COMPLETED."`
+	Hold       bool              `json:"hold,omitempty" doc:"Wait until somebody releases it."`
+	RunAt      time.Time         `json:"run_at,omitzero" doc:"Start no earlier."`
+	Labels     map[string]string `json:"labels,omitempty" doc:"To find it by."`
+	Key        string            `json:"key,omitempty" maxLength:"255" doc:"The same as the header Idempotency-Key."`
 }
 
 // StructureInput is an inline structure, or the text of a structure file.
 type StructureInput struct {
 	crystal.Structure
-	Format string `json:"format,omitempty"` // cif, poscar, extxyz; empty: recognised
-	Name   string `json:"name,omitempty"`   // of the file, for messages
-	Text   string `json:"text,omitempty"`
+	Format string `json:"format,omitempty" doc:"cif, poscar, xyz, lammps-data or json; absent: recognised."`
+	Name   string `json:"name,omitempty" doc:"Of the file, for messages and to recognise its format."`
+	Text   string `json:"text,omitempty" doc:"The structure file, instead of sites."`
 }
 
 // FileInput is a file of the job: its text here, or the hash of one uploaded before.
 type FileInput struct {
-	Name   string `json:"name"`
-	Text   string `json:"text,omitempty"`
-	SHA256 string `json:"sha256,omitempty"`
+	Name   string `json:"name" doc:"In the work directory; it may have slashes."`
+	Text   string `json:"text,omitempty" doc:"Its contents."`
+	SHA256 string `json:"sha256,omitempty" doc:"Or the hash of a file that was uploaded: see upload-input."`
 }
 
 // ResourcesInput is what an attempt may occupy. Zero means the default.
 type ResourcesInput struct {
-	CPUs      int          `json:"cpus,omitempty"`
-	Memory    Bytes        `json:"memory,omitempty"` // "4GiB" or bytes
+	CPUs      int          `json:"cpus,omitempty" doc:"The default is 1."`
+	Memory    Bytes        `json:"memory,omitempty" doc:"The default is 1GiB."`
 	GPUs      int          `json:"gpus,omitempty"`
-	Tags      []string     `json:"tags,omitempty"`
-	Walltime  job.Duration `json:"walltime,omitempty"` // "10m", "1-12:00:00" or seconds
-	SoftLimit job.Duration `json:"soft_limit,omitempty"`
-	Log       Bytes        `json:"log,omitempty"`
+	Tags      []string     `json:"tags,omitempty" doc:"A worker must have all of them."`
+	Walltime  job.Duration `json:"walltime,omitempty" doc:"Hard limit of one attempt; the default is that of the queue, or 1 h."`
+	SoftLimit job.Duration `json:"soft_limit,omitempty" doc:"When the engine is asked to stop cleanly; the default is 11/12 of the walltime."`
+	Log       Bytes        `json:"log,omitempty" doc:"Bytes of output kept per attempt; the default is 1GiB."`
 }
 
 // RetryInput changes the retry rule; absent fields keep their default.
 type RetryInput struct {
-	Max       *int          `json:"max,omitempty"`
-	Delay     *job.Duration `json:"delay,omitempty"`
-	MaxDelay  *job.Duration `json:"max_delay,omitempty"`
-	MaxLosses *int          `json:"max_losses,omitempty"`
+	Max       *int          `json:"max,omitempty" doc:"Retries after program failures; the default is 3."`
+	Delay     *job.Duration `json:"delay,omitempty" doc:"The first pause, doubled from there; the default is 60 s."`
+	MaxDelay  *job.Duration `json:"max_delay,omitempty" doc:"The longest pause; the default is 1 h."`
+	MaxLosses *int          `json:"max_losses,omitempty" doc:"Restarts after a lost machine or worker; the default is 5."`
 }
 
 // Bytes is a size that reads "512MiB", "4GiB", "2G" or a number, and is a number in JSON.
