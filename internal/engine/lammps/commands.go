@@ -35,7 +35,7 @@ var styleCommands = map[string]int{
 var readCommands = map[string]int{"read_data": 0, "read_restart": 0, "read_dump": 0, "include": 0, "jump": 0, "molecule": 1, "rerun": 0}
 
 // writeCommands name a file to write at that place of their arguments.
-var writeCommands = map[string]int{"write_data": 0, "write_restart": 0, "write_coeff": 0, "write_dump": 2, "dump": 4, "log": 0}
+var writeCommands = map[string]int{"write_data": 0, "write_restart": 0, "write_coeff": 0, "write_dump": 2, "dump": 4, "log": 0, "pair_write": 6}
 
 func names(s string) map[string]bool {
 	out := make(map[string]bool)

@@ -112,7 +112,7 @@ func (rec *record) summary() engine.Summary {
 
 // counts are the quantities that have no unit, and the time.
 func (rec *record) counts(s *engine.Summary) {
-	if n := rec.natoms(); n > 0 {
+	if n := rec.natoms(); n > 0 || rec.lost != nil {
 		s.NAtoms = new(int(n))
 	}
 	var steps, iterations int64
@@ -278,6 +278,9 @@ func (rec *record) series() []engine.Series {
 		s := engine.Series{Name: "thermo", X: "Step", Title: fmt.Sprintf("run %d", i+1)}
 		if b.minimise {
 			s.Name, s.Title = "minimise", fmt.Sprintf("minimisation %d", i+1)
+		}
+		if b.table.step < 0 {
+			s.X = b.table.columns[0]
 		}
 		rows := b.table.all()
 		for c, name := range b.table.columns {

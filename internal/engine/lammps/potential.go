@@ -120,12 +120,9 @@ func (it *interaction) manyBody(style string, p *potential, types []string, in e
 		return
 	}
 	known, missing := potentialElements(style, data, names)
-	if known == nil && style != "sw" && style != "tersoff" {
-		if _, checked := entryWords[style]; !checked && style != "eam/alloy" && style != "eam/fs" {
-			return
-		}
-	}
+	_, triples := entryWords[style]
 	switch {
+	case !triples && style != "eam/alloy" && style != "eam/fs": // a format that is left to LAMMPS
 	case known == nil:
 		it.problem("file", fmt.Sprintf("%s is not a potential file of style %s", p.File.one, style), "give the file and the style that belong together")
 	case len(missing) > 0:
@@ -148,6 +145,9 @@ func (it *interaction) need(field, name string, types []string, in engine.Inputs
 	data, err := readHead(in.Library, name)
 	if err == nil {
 		it.stage(name)
+		if strings.HasSuffix(name, ".gz") { // LAMMPS unpacks it; its content is not checked
+			data = nil
+		}
 		return data, true
 	}
 	message := name + " is not in the library"

@@ -103,6 +103,7 @@ type linter struct {
 	problems []job.Problem
 	written  []string // files that the script makes itself
 	ran      bool
+	python   bool // the potential is Python code
 	// steps is the sum of all runs; stepsKnown is false with loops, conditions
 	// or variables around them.
 	steps      int64
@@ -198,7 +199,13 @@ func (l *linter) files(file string, c command, depth int) {
 	if c.name == "restart" && len(c.args) > 1 {
 		l.writes(c.args[1:]...)
 	}
+	if c.name == "pair_style" {
+		l.python = slices.Contains(c.args, "python")
+	}
 	if c.name == "pair_coeff" {
+		if l.python { // its words are modules, not files
+			return
+		}
 		for _, w := range c.args[min(2, len(c.args)):] {
 			_, isNumber := parseNumber(w)
 			if dot := strings.IndexByte(w, '.'); !isNumber && dot > 0 && strings.ContainsFunc(w, isLetter) {

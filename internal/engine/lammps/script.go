@@ -125,12 +125,12 @@ func (s *script) expand(w string) (out string, known bool) {
 		name, end := w[i+1:i+2], i+2
 		switch w[i+1] {
 		case '{':
-			close := strings.IndexByte(w[i:], '}')
-			if close < 0 {
+			brace := strings.IndexByte(w[i:], '}')
+			if brace < 0 {
 				b.WriteString(w[i:])
 				return b.String(), false
 			}
-			name, end = w[i+2:i+close], i+close+1
+			name, end = w[i+2:i+brace], i+brace+1
 		case '(':
 			b.WriteString(w[i:])
 			return b.String(), false
