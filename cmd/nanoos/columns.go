@@ -165,12 +165,6 @@ func jobColumns() []column[api.Job] {
 		wide("worker", func(c *cells, j *api.Job) string { return orDefault(j.Worker, c.missing()) }),
 		wide("verdict", func(c *cells, j *api.Job) string { return orDefault(string(j.Verdict), c.missing()) }),
 		wide("formula", func(c *cells, j *api.Job) string { return orDefault(j.Formula, c.missing()) }),
-		wide("energy_ev", func(c *cells, j *api.Job) string {
-			if j.Summary == nil || j.Summary.EnergyEV == nil {
-				return c.missing()
-			}
-			return trimZeros(*j.Summary.EnergyEV)
-		}),
 		wide("started", func(c *cells, j *api.Job) string { return c.when(j.StartedAt) }),
 		wide("ended", func(c *cells, j *api.Job) string { return c.when(j.EndedAt) }),
 		wide("labels", func(c *cells, j *api.Job) string { return orDefault(labelText(j.Labels), c.missing()) }),

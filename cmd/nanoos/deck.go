@@ -27,6 +27,11 @@ const (
 
 // readInput reads what a person submits: a job file, a deck, or "-".
 func readInput(engines []engine.Engine, name, engineName string, stdin io.Reader, set []string) ([]*draft, error) {
+	for _, change := range set {
+		if key, _, ok := strings.Cut(change, "="); !ok || strings.TrimSpace(key) == "" {
+			return nil, usage("for example --set ecutwfc=40", "--set %s is not KEY=VALUE", change)
+		}
+	}
 	text, dir, err := openInput(name, stdin)
 	if err != nil {
 		return nil, err

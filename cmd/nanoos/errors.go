@@ -139,7 +139,9 @@ func writeJSONError(w io.Writer, e *job.Error) {
 	b := body{Code: e.Code, Message: e.Message, Why: e.Why, Fix: e.Fix}
 	if len(e.Problems) > 0 {
 		b.Details = &details{e.Problems}
+		b.Why, b.Fix = orDefault(b.Why, e.Problems[0].String()), orDefault(b.Fix, e.Problems[0].Fix)
 	}
+	b.Fix = orDefault(b.Fix, defaultFix(e.Code))
 	out, err := json.Marshal(map[string]body{"error": b})
 	if err == nil {
 		fmt.Fprintf(w, "%s\n", out)

@@ -104,7 +104,8 @@ func writeFlags(b *strings.Builder, cmd *cobra.Command, heading func(string)) {
 		}
 		groups[name] = append(groups[name], f)
 	}
-	cmd.LocalFlags().SortFlags = false
+	cmd.Flags().SortFlags = false
+	cmd.PersistentFlags().SortFlags = false
 	cmd.LocalFlags().VisitAll(visit)
 	cmd.InheritedFlags().VisitAll(visit)
 	for _, last := range []string{"Output", "Connection"} {
@@ -135,6 +136,10 @@ func flagHelp(f *pflag.Flag) (left, right string) {
 	}
 	if value != "" {
 		left += " " + strings.ToUpper(value)
+		// The name of the value begins its explanation, where it is a word.
+		if rest, ok := strings.CutPrefix(text, value); ok {
+			text = strings.ToLower(value) + rest
+		}
 	}
 	switch f.DefValue {
 	case "", "false", "0", "[]", "0s", "-1":

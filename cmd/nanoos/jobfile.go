@@ -58,6 +58,7 @@ func readJobFile(name, dir string, text []byte, set []string) ([]*draft, error) 
 	if len(r.problems) == 0 && len(drafts) == 0 {
 		r.fault(place{}, "has no job in it", "", "write at least: engine: mock")
 	}
+	slices.SortStableFunc(r.problems, func(a, b job.Problem) int { return a.Line - b.Line })
 	if err := job.InvalidInput(name+" was not submitted", r.problems); err != nil {
 		return nil, &located{asError(err), map[string]string{name: string(text)}}
 	}
@@ -208,11 +209,11 @@ func nameInJob(path string) string {
 // set applies KEY=VALUE. A key that begins with a word of the job file is a
 // path in it; any other is one of the parameters.
 func (r *jobReader) set(root *value, change string) {
-	key, text, ok := strings.Cut(change, "=")
+	key, text, _ := strings.Cut(change, "=")
 	key = strings.TrimSpace(key)
 	docs, problems := parseYAML("--set "+key, []byte(text))
-	if !ok || key == "" || len(problems) > 0 || len(docs) > 1 {
-		r.problems = append(r.problems, job.Problem{Message: fmt.Sprintf("--set %s is not KEY=VALUE", change), Fix: "for example --set ecutwfc=40"})
+	if len(problems) > 0 || len(docs) > 1 {
+		r.problems = append(r.problems, job.Problem{Message: fmt.Sprintf("--set %s: the value cannot be read", key), Fix: "put quotes around a text: --set 'title=\"a: b\"'"})
 		return
 	}
 	steps := strings.Split(key, ".")
@@ -303,8 +304,8 @@ func (r *jobReader) leaf(v *value, dst reflect.Value, path string) {
 		return
 	}
 	at := v.place
-	if typed, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		r.fault(at, fmt.Sprintf("%s must be %s", path, describe(dst.Type())), "got "+typed.Value, "")
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		r.fault(at, fmt.Sprintf("%s must be %s", path, describe(dst.Type())), "got "+v.what(), "")
 		return
 	}
 	r.fault(at, path+": "+err.Error(), "", "")

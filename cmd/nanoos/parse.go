@@ -68,13 +68,16 @@ func unreadable(what string, err error) error {
 	if e, ok := errors.AsType[*job.Error](err); ok {
 		placed := *e
 		placed.Code = job.Invalid
+		placed.Fix = orDefault(placed.Fix, readableFix)
 		return &placed
 	}
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return err
 	}
-	return &job.Error{Code: job.Invalid, Message: "cannot read " + what, Why: plainError(err), Err: err}
+	return &job.Error{Code: job.Invalid, Message: "cannot read " + what, Why: plainError(err), Fix: readableFix, Err: err}
 }
+
+const readableFix = "name files that can be read, or the directory of one run"
 
 // recognise finds the engine that is surest that the files are a run of its code.
 func (a *app) recognise(files fs.FS, name string) (engine.Engine, error) {

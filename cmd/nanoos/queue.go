@@ -152,17 +152,19 @@ nanoos queue create long --walltime 7d
 nanoos queue create night -o json`,
 	}
 	cmd.Flags().StringVar(&walltime, "walltime", "", "`TIME` limit of its jobs that name none")
-	cmd.RunE = a.onQueue(func(ctx context.Context, c *api.Client, name string) (api.QueueInfo, error) {
-		r := api.QueueRequest{Name: name}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		r := api.QueueRequest{Name: args[0]}
 		if walltime != "" {
 			d, err := job.ParseDuration(walltime)
 			if err != nil {
-				return api.QueueInfo{}, usage("for example --walltime 24h", "--walltime: %v", err)
+				return usage("for example --walltime 24h", "--walltime: %v", err)
 			}
 			r.Walltime = d
 		}
-		return c.MakeQueue(ctx, r)
-	})
+		return a.onQueue(func(ctx context.Context, c *api.Client, _ string) (api.QueueInfo, error) {
+			return c.MakeQueue(ctx, r)
+		})(cmd, args)
+	}
 	return cmd
 }
 

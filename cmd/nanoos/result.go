@@ -21,11 +21,14 @@ func (c *cells) summaryFields(s *engine.Summary) []field {
 	var out []field
 	for _, f := range reflect.VisibleFields(v.Type()) {
 		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		text := c.summaryValue(v.FieldByIndex(f.Index))
-		if text == "" {
+		name, unit := unitOf(key)
+		text := c.summaryValue(v.FieldByIndex(f.Index), unit)
+		if key == "program" {
+			text = strings.TrimSpace(text + " " + s.ProgramVersion)
+		}
+		if text == "" || key == "program_version" {
 			continue
 		}
-		name, unit := unitOf(key)
 		if strings.HasPrefix(key, "n_") {
 			name = "number of " + strings.TrimPrefix(name, "n ")
 		}
@@ -37,7 +40,7 @@ func (c *cells) summaryFields(s *engine.Summary) []field {
 	return out
 }
 
-func (c *cells) summaryValue(v reflect.Value) string {
+func (c *cells) summaryValue(v reflect.Value, unit string) string {
 	if v.Kind() == reflect.Pointer {
 		if v.IsNil() {
 			return ""
@@ -55,6 +58,9 @@ func (c *cells) summaryValue(v reflect.Value) string {
 	case int, int64:
 		return fmt.Sprint(x)
 	case float64:
+		if unit == "" {
+			return trimNumber(x) // a count that need not be whole
+		}
 		return number(x)
 	case engine.Voigt:
 		parts := make([]string, len(x))
@@ -136,27 +142,49 @@ func writeWarnings(w io.Writer, s screen, warnings []engine.Warning) {
 	}
 }
 
-// leadingSeries is what one small plot shows of a result: the first series
-// with at least three points, and its first quantity.
+// leadingQuantities are what people look at first in a series, in this order.
+var leadingQuantities = []string{"accuracy", "energy", "TotEng", "PotEng", "Temp"}
+
+// leadingSeries is what one small plot shows of a result: the relaxation if
+// there is one, else the first series with at least three points.
 func leadingSeries(all []engine.Series) (title string, x, y []float64) {
-	for _, s := range all {
-		for _, col := range s.Columns {
-			if col.Name == s.X || len(col.Values) < 3 {
-				continue
-			}
-			for _, xc := range s.Columns {
-				if xc.Name == s.X {
-					x = xc.Values
-				}
-			}
-			name := strings.ReplaceAll(col.Name, "_", " ")
-			if col.Unit != "" {
-				name = strings.TrimSuffix(name, " "+col.Unit) + " (" + col.Unit + ")"
-			}
-			return name + " by " + strings.ReplaceAll(s.X, "_", " "), x, col.Values
+	var best *engine.Series
+	for i := range all {
+		s := &all[i]
+		if len(s.Columns) > 1 && len(s.Columns[0].Values) >= 3 && (best == nil || s.Name == "ionic") {
+			best = s
 		}
 	}
-	return "", nil, nil
+	if best == nil {
+		return "", nil, nil
+	}
+	lead := leadingColumn(best)
+	for _, col := range best.Columns {
+		if col.Name == best.X {
+			x = col.Values
+		}
+	}
+	title = lead.Name
+	if lead.Unit != "" {
+		title += " (" + lead.Unit + ")"
+	}
+	return title + " by " + best.X, x, lead.Values
+}
+
+func leadingColumn(s *engine.Series) engine.Column {
+	for _, name := range leadingQuantities {
+		for _, col := range s.Columns {
+			if col.Name == name {
+				return col
+			}
+		}
+	}
+	for _, col := range s.Columns {
+		if col.Name != s.X {
+			return col
+		}
+	}
+	return s.Columns[0]
 }
 
 // plot draws y in a box of characters, with its range on the left. Values that
@@ -198,7 +226,7 @@ func plot(s screen, x, y []float64, columns, rows int) string {
 		} else if i == rows-1 && high > low {
 			label = labels[1]
 		}
-		fmt.Fprintf(&b, "%s %s %s\n", padLeft(label, margin), bar, strings.TrimRight(string(line), " "))
+		b.WriteString(strings.TrimRight(padLeft(label, margin)+" "+bar+" "+string(line), " ") + "\n")
 	}
 	if len(x) > 0 {
 		first, last := trimNumber(x[0]), trimNumber(x[len(x)-1])

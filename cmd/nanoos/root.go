@@ -83,6 +83,8 @@ const (
 )
 
 func newRoot(a *app) *cobra.Command {
+	// The order in which commands are added here is the order of the help.
+	cobra.EnableCommandSorting = false
 	root := &cobra.Command{
 		Use:   "nanoos",
 		Short: "Run materials simulations: queue them, watch them converge, keep what they found.",

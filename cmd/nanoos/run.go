@@ -236,6 +236,12 @@ func (a *app) showRuns(ctx context.Context, c *api.Client, jobs []api.Job) error
 	for _, col := range jobColumns() {
 		columns = append(columns, column[runDocument]{name: col.name, cell: func(c *cells, d *runDocument) string { return col.cell(c, &d.Job) }})
 	}
+	columns = append(columns, column[runDocument]{name: "energy_ev", cell: func(c *cells, d *runDocument) string {
+		if d.Summary == nil || d.Summary.EnergyEV == nil {
+			return c.missing()
+		}
+		return trimZeros(*d.Summary.EnergyEV)
+	}})
 	return show(a, listing[runDocument]{doc: doc, rows: docs, columns: columns, id: func(d *runDocument) string { return string(d.ID) }})
 }
 
