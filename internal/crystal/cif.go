@@ -45,6 +45,7 @@ type cifBlock struct {
 	items      map[string]cifToken // cell, names of the group, formula
 	operations []cifToken
 	sites      []cifSite
+	dummies    int  // sites left out
 	magnetic   bool // has operations in the form of magnetic groups
 	// Sites that are not full, and the first of them.
 	partial           int
@@ -54,9 +55,9 @@ type cifBlock struct {
 
 // cifSite is a row of the atom sites.
 type cifSite struct {
-	label, symbol cifToken
-	at            Vector
-	decimals      [3]int // written of each coordinate
+	element  cifToken // the type symbol, or the label if there is none
+	at       Vector
+	decimals [3]int8 // written of each coordinate
 }
 
 // cifField is a column of a loop, or an item, that is read.
@@ -159,7 +160,7 @@ func (r *cifReader) advance() (err error) {
 
 // block reads from data_ up to the next data_ or the end.
 func (r *cifReader) block() (*cifBlock, error) {
-	b := &cifBlock{name: r.token.text, items: map[string]cifToken{}}
+	b := &cifBlock{name: r.token.text}
 	var single cifRow
 	if err := r.advance(); err != nil {
 		return nil, err
@@ -204,11 +205,18 @@ func (r *cifReader) item(b *cifBlock, single *cifRow) error {
 		if old, ok := b.items[tag.text]; ok && old.text != r.token.text {
 			r.ps.at(tag.line, tag.column, "%s is given twice, with different values", tag.text)
 		}
-		b.items[tag.text] = r.token
+		b.set(tag.text, r.token)
 	default:
 		single[field] = r.token
 	}
 	return r.advance()
+}
+
+func (b *cifBlock) set(tag string, value cifToken) {
+	if b.items == nil {
+		b.items = map[string]cifToken{}
+	}
+	b.items[tag] = value
 }
 
 // finishSingle takes the operation and the site that stand in a block without
@@ -271,7 +279,7 @@ func (r *cifReader) loop(b *cifBlock) error {
 		field := columns[n%len(columns)]
 		row[field] = r.token
 		if field == cifItem && len(names) == 1 && !b.items[names[0]].isValue() {
-			b.items[names[0]] = r.token
+			b.set(names[0], r.token)
 		}
 		if err := r.advance(); err != nil {
 			return err
@@ -310,9 +318,13 @@ func (r *cifReader) row(b *cifBlock, row *cifRow, sites bool) error {
 
 // site takes a row of the atom sites.
 func (r *cifReader) site(b *cifBlock, row *cifRow) {
-	s := cifSite{label: row[cifSiteLabel], symbol: row[cifSiteSymbol]}
+	label := row[cifSiteLabel].text
+	s := cifSite{element: row[cifSiteSymbol]}
+	if !s.element.isValue() || s.element.unknown() {
+		s.element = row[cifSiteLabel]
+	}
 	if strings.EqualFold(row[cifSiteCalc].text, "dum") {
-		r.warnings = append(r.warnings, fmt.Sprintf("line %d: the dummy site %s is left out", row[cifSiteX].line, short(s.label.text)))
+		b.dummies++
 		return
 	}
 	for k := range 3 {
@@ -320,16 +332,16 @@ func (r *cifReader) site(b *cifBlock, row *cifRow) {
 		x, decimals, ok := cifNumber(t.text)
 		switch {
 		case t.unknown():
-			r.ps.at(t.line, t.column, "the coordinate %c of site %s is not known (%s)", 'x'+k, short(s.label.text), t.text)
+			r.ps.at(t.line, t.column, "the coordinate %c of site %s is not known (%s)", 'x'+k, short(label), t.text)
 		case !ok:
-			r.ps.at(t.line, t.column, "%s is not a finite number (coordinate %c of site %s)", quote(t.text), 'x'+k, short(s.label.text))
+			r.ps.at(t.line, t.column, "%s is not a finite number (coordinate %c of site %s)", quote(t.text), 'x'+k, short(label))
 		case math.Abs(x) > maxCoord:
-			r.ps.at(t.line, t.column, "%s is beyond ±%g cells (coordinate %c of site %s)", quote(t.text), maxCoord, 'x'+k, short(s.label.text))
+			r.ps.at(t.line, t.column, "%s is beyond ±%g cells (coordinate %c of site %s)", quote(t.text), maxCoord, 'x'+k, short(label))
 		}
-		s.at[k], s.decimals[k] = x, decimals
+		s.at[k], s.decimals[k] = x, int8(min(decimals, 16))
 	}
 	if t := row[cifSiteOccupancy]; t.isValue() && !t.unknown() {
-		r.occupancy(b, t, s.label.text)
+		r.occupancy(b, t, label)
 	}
 	b.sites = append(b.sites, s)
 }
@@ -364,6 +376,9 @@ func (r *cifReader) refuseDisorder(b *cifBlock) {
 
 // structure builds the crystal from a block.
 func (r *cifReader) structure(b *cifBlock) (*Structure, error) {
+	if b.dummies > 0 {
+		r.warnings = append(r.warnings, fmt.Sprintf("%d dummy sites are left out (_atom_site_calc_flag dum)", b.dummies))
+	}
 	r.refuseDisorder(b)
 	lattice := r.lattice(b)
 	operations := r.operations(b)
@@ -419,10 +434,7 @@ func (r *cifReader) elements(b *cifBlock) []string {
 	out := make([]string, len(b.sites))
 	deuterium := false
 	for i, s := range b.sites {
-		t := s.symbol
-		if !t.isValue() || t.unknown() {
-			t = s.label
-		}
+		t := s.element
 		el, ok := elementOfLabel(t.text, formula)
 		if !ok {
 			r.ps.at(t.line, t.column, "%s does not name an element", quote(t.text))

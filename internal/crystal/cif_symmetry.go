@@ -212,7 +212,7 @@ func parseFraction(s string) (float64, bool) {
 		return x, ok && math.Abs(x) < 100
 	}
 	y, ok := parseNumber(bottom)
-	return x / y, ok && y >= 1 && math.Abs(x) < 100
+	return x / y, ok && y >= 1 && math.Abs(x/y) < 100
 }
 
 // expand applies the operations to the sites and keeps one of the images that
@@ -227,7 +227,7 @@ func expand(lattice Matrix, ops []operation, sites []cifSite, elements []string)
 			continue
 		}
 		for k := range 3 {
-			at[k] = unrounded(at[k], site.decimals[k])
+			at[k] = unrounded(at[k], int(site.decimals[k]))
 		}
 		first, near := len(s.Positions), site.tolerance(longest)
 		for _, o := range ops {
@@ -273,7 +273,7 @@ func (s cifSite) tolerance(longest float64) float64 {
 	fewest := 16
 	for k := range 3 {
 		if s.decimals[k] > 0 {
-			fewest = min(fewest, s.decimals[k])
+			fewest = min(fewest, int(s.decimals[k]))
 		}
 	}
 	return min(max(twinDistance, 2*math.Pow10(-fewest)*longest), maxTwinDistance)

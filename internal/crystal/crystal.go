@@ -1,6 +1,12 @@
 // Package crystal knows lattices, sites, units and structure files, and gives a
-// structure one canonical hash. It reads CIF, POSCAR and extended XYZ. It does
-// not search for symmetry: it applies the operations that a file lists.
+// structure one canonical hash. It reads and writes POSCAR, CIF and extended
+// XYZ, and reads LAMMPS data. It does not search for symmetry and has no table
+// of space groups: it applies the operations that a file lists.
+//
+// A reader returns a structure that is valid, or a *ParseError with the line of
+// every fault: never a panic, a value that the file does not hold without a
+// warning, or memory beyond a small multiple of the file's size, which
+// MaxFileSize bounds.
 package crystal
 
 // Structure is atoms in a cell, or in free space when Lattice is nil. It is

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -34,17 +35,23 @@ func ParseJSON(data []byte) (*Structure, error) {
 	return r.s, nil
 }
 
-// jsonReader fills a structure. Its methods return an error only where the
-// text stops being JSON; every other fault goes to ps.
+// jsonReader fills a structure. Its methods return an error only where there is
+// no reading on: the text stops being JSON, or has too many faults or entries.
+// Every other fault goes to ps.
 type jsonReader struct {
 	text []byte
 	dec  *json.Decoder
 	s    *Structure
 	ps   problems
+	// start is where the last token begins.
+	start int
 }
 
 // jsonFields are the fields of a Structure; the order is that of the messages.
 var jsonFields = [...]string{"lattice", "pbc", "species", "positions", "cartesian", "labels", "magmoms", "fixed", "velocities"}
+
+// maxJSONDepth bounds the nesting of a value that is skipped.
+const maxJSONDepth = 100
 
 func (r *jsonReader) structure() error {
 	t, err := r.token()
@@ -62,14 +69,14 @@ func (r *jsonReader) structure() error {
 		}
 		name, _ := t.(string)
 		if seen[name] {
-			r.wrong(shown(name), "the field is given twice")
+			r.wrong(fieldPath(name), "the field is given twice")
 		}
-		// A hostile text may have a million names that do not exist.
-		if len(seen) <= len(jsonFields)+MaxProblems {
-			seen[name] = true
-		}
+		seen[name] = true
 		if err := r.value(name); err != nil {
 			return err
+		}
+		if r.ps.omitted > 0 {
+			return r.ps.err()
 		}
 	}
 	if _, err := r.token(); err != nil {
@@ -87,69 +94,74 @@ func (r *jsonReader) structure() error {
 }
 
 func (r *jsonReader) value(name string) error {
-	switch name {
-	case "lattice":
-		var rows []Vector
-		return r.optional(name, func(t json.Token) error {
-			if err := r.list(t, name, appendTo(&rows, r.vector)); err != nil || len(rows) != 3 {
-				if err == nil {
-					r.wrong(name, "%d vectors, not 3", len(rows))
-				}
-				return err
-			}
-			r.s.Lattice = (*Matrix)(rows)
-			return nil
-		})
-	case "pbc":
-		return r.optional(name, func(t json.Token) error {
-			v, err := r.flags(t, name)
-			r.s.PBC = &v
-			return err
-		})
-	case "cartesian":
-		return r.optional(name, func(t json.Token) (err error) {
-			r.s.Cartesian, err = r.flag(t, name)
-			return err
-		})
-	case "species":
-		return r.optional(name, func(t json.Token) error { return r.list(t, name, appendTo(&r.s.Species, r.word)) })
-	case "labels":
-		return r.optional(name, func(t json.Token) error { return r.list(t, name, appendTo(&r.s.Labels, r.word)) })
-	case "positions":
-		return r.optional(name, func(t json.Token) error { return r.list(t, name, appendTo(&r.s.Positions, r.vector)) })
-	case "velocities":
-		return r.optional(name, func(t json.Token) error { return r.list(t, name, appendTo(&r.s.Velocities, r.vector)) })
-	case "magmoms":
-		return r.optional(name, func(t json.Token) error { return r.list(t, name, appendTo(&r.s.Magmoms, r.number)) })
-	case "fixed":
-		return r.optional(name, func(t json.Token) error { return r.list(t, name, appendTo(&r.s.Fixed, r.flags)) })
-	}
-	r.wrong(shown(name), "there is no such field")
-	if like := nearest(name, jsonFields[:]); like != "" {
-		r.ps.fix("did you mean %s?", like)
-	} else {
-		r.ps.fix("the fields are %s", strings.Join(jsonFields[:], ", "))
+	at := fieldPath(name)
+	known := slices.Contains(jsonFields[:], name)
+	if !known {
+		r.unknown(at)
 	}
 	t, err := r.token()
 	if err != nil {
 		return err
 	}
-	return r.skip(t)
+	if !known {
+		return r.skip(t)
+	}
+	if t == nil { // null means absent
+		return nil
+	}
+	switch name {
+	case "lattice":
+		return r.lattice(t, at)
+	case "pbc":
+		r.s.PBC = new([3]bool)
+		*r.s.PBC, err = r.flags(t, at)
+		return err
+	case "cartesian":
+		r.s.Cartesian, err = r.flag(t, at)
+		return err
+	case "species":
+		return r.list(t, at, appendTo(&r.s.Species, r.word))
+	case "positions":
+		return r.list(t, at, appendTo(&r.s.Positions, r.vector))
+	case "labels":
+		return r.list(t, at, appendTo(&r.s.Labels, r.word))
+	case "magmoms":
+		return r.list(t, at, appendTo(&r.s.Magmoms, r.number))
+	case "fixed":
+		return r.list(t, at, appendTo(&r.s.Fixed, r.flags))
+	default: // velocities
+		return r.list(t, at, appendTo(&r.s.Velocities, r.vector))
+	}
 }
 
-// optional reads a value that may be null, which means absent.
-func (r *jsonReader) optional(name string, read func(json.Token) error) error {
-	t, err := r.token()
-	if err != nil || t == nil {
+func (r *jsonReader) unknown(at jsonPath) {
+	r.wrong(at, "there is no such field")
+	if like := nearest(at.name, jsonFields[:]); like != "" {
+		r.ps.fix("did you mean %s?", like)
+	} else {
+		r.ps.fix("the fields are %s", strings.Join(jsonFields[:], ", "))
+	}
+}
+
+func (r *jsonReader) lattice(t json.Token, at jsonPath) error {
+	var rows []Vector
+	if err := r.list(t, at, appendTo(&rows, r.vector)); err != nil {
 		return err
 	}
-	return read(t)
+	if t == json.Delim('[') && len(rows) != 3 {
+		r.wrong(at, "%d vectors, not 3", len(rows))
+		return nil
+	}
+	if len(rows) == 3 {
+		r.s.Lattice = (*Matrix)(rows)
+	}
+	return nil
 }
 
 // list reads an array and each of its entries.
-func (r *jsonReader) list(t json.Token, path string, entry func(t json.Token, path string) error) error {
+func (r *jsonReader) list(t json.Token, at jsonPath, entry func(json.Token, jsonPath) error) error {
 	if t != json.Delim('[') {
-		r.wrong(path, "a list is needed, not %s", kind(t))
+		r.wrong(at, "a list is needed, not %s", kind(t))
 		return r.skip(t)
 	}
 	for i := 0; r.dec.More(); i++ {
@@ -157,16 +169,15 @@ func (r *jsonReader) list(t json.Token, path string, entry func(t json.Token, pa
 		if err != nil {
 			return err
 		}
-		if i >= MaxSites {
-			if i == MaxSites {
-				r.wrong(path, "the list has more than %d entries", MaxSites)
-			}
-			err = r.skip(t)
-		} else {
-			err = entry(t, fmt.Sprintf("%s[%d]", path, i))
+		if i == MaxSites {
+			r.wrong(at, "the list has more than %d entries", MaxSites)
+			return r.ps.err()
 		}
-		if err != nil {
+		if err := entry(t, at.entry(i)); err != nil {
 			return err
+		}
+		if r.ps.omitted > 0 {
+			return r.ps.err()
 		}
 	}
 	_, err := r.token()
@@ -174,21 +185,21 @@ func (r *jsonReader) list(t json.Token, path string, entry func(t json.Token, pa
 }
 
 // appendTo makes an entry reader for list of one that returns a value.
-func appendTo[T any](to *[]T, read func(json.Token, string) (T, error)) func(json.Token, string) error {
+func appendTo[T any](to *[]T, read func(json.Token, jsonPath) (T, error)) func(json.Token, jsonPath) error {
 	if *to == nil {
 		*to = []T{}
 	}
-	return func(t json.Token, path string) error {
-		v, err := read(t, path)
+	return func(t json.Token, at jsonPath) error {
+		v, err := read(t, at)
 		*to = append(*to, v)
 		return err
 	}
 }
 
-func (r *jsonReader) vector(t json.Token, path string) (v Vector, err error) {
+func (r *jsonReader) vector(t json.Token, at jsonPath) (v Vector, err error) {
 	n := 0
-	err = r.list(t, path, func(t json.Token, path string) error {
-		x, err := r.number(t, path)
+	err = r.list(t, at, func(t json.Token, at jsonPath) error {
+		x, err := r.number(t, at)
 		if n < 3 {
 			v[n] = x
 		}
@@ -196,15 +207,15 @@ func (r *jsonReader) vector(t json.Token, path string) (v Vector, err error) {
 		return err
 	})
 	if err == nil && t == json.Delim('[') && n != 3 {
-		r.wrong(path, "%d numbers, not 3", n)
+		r.wrong(at, "%d numbers, not 3", n)
 	}
 	return v, err
 }
 
-func (r *jsonReader) flags(t json.Token, path string) (v [3]bool, err error) {
+func (r *jsonReader) flags(t json.Token, at jsonPath) (v [3]bool, err error) {
 	n := 0
-	err = r.list(t, path, func(t json.Token, path string) error {
-		b, err := r.flag(t, path)
+	err = r.list(t, at, func(t json.Token, at jsonPath) error {
+		b, err := r.flag(t, at)
 		if n < 3 {
 			v[n] = b
 		}
@@ -212,37 +223,37 @@ func (r *jsonReader) flags(t json.Token, path string) (v [3]bool, err error) {
 		return err
 	})
 	if err == nil && t == json.Delim('[') && n != 3 {
-		r.wrong(path, "%d entries, not 3", n)
+		r.wrong(at, "%d entries, not 3", n)
 	}
 	return v, err
 }
 
-func (r *jsonReader) number(t json.Token, path string) (float64, error) {
+func (r *jsonReader) number(t json.Token, at jsonPath) (float64, error) {
 	n, ok := t.(json.Number)
 	if !ok {
-		r.wrong(path, "a number is needed, not %s", kind(t))
+		r.wrong(at, "a number is needed, not %s", kind(t))
 		return 0, r.skip(t)
 	}
 	x, ok := parseNumber(string(n))
 	if !ok {
-		r.wrong(path, "%s is too large for a number", quote(string(n)))
+		r.wrong(at, "%s is too large for a number", quote(string(n)))
 	}
 	return x, nil
 }
 
-func (r *jsonReader) flag(t json.Token, path string) (bool, error) {
+func (r *jsonReader) flag(t json.Token, at jsonPath) (bool, error) {
 	b, ok := t.(bool)
 	if !ok {
-		r.wrong(path, "true or false is needed, not %s", kind(t))
+		r.wrong(at, "true or false is needed, not %s", kind(t))
 		return false, r.skip(t)
 	}
 	return b, nil
 }
 
-func (r *jsonReader) word(t json.Token, path string) (string, error) {
+func (r *jsonReader) word(t json.Token, at jsonPath) (string, error) {
 	s, ok := t.(string)
 	if !ok {
-		r.wrong(path, "a text is needed, not %s", kind(t))
+		r.wrong(at, "a text is needed, not %s", kind(t))
 		return "", r.skip(t)
 	}
 	return s, nil
@@ -258,8 +269,11 @@ func (r *jsonReader) skip(t json.Token) error {
 		case json.Delim(']'), json.Delim('}'):
 			depth--
 		}
-		if depth == 0 {
+		switch {
+		case depth == 0:
 			return nil
+		case depth > maxJSONDepth:
+			return r.syntax(fmt.Errorf("it nests more than %d deep", maxJSONDepth))
 		}
 		var err error
 		if t, err = r.token(); err != nil {
@@ -269,6 +283,10 @@ func (r *jsonReader) skip(t json.Token) error {
 }
 
 func (r *jsonReader) token() (json.Token, error) {
+	r.start = int(r.dec.InputOffset())
+	for r.start < len(r.text) && strings.IndexByte(" \t\r\n,:", r.text[r.start]) >= 0 {
+		r.start++
+	}
 	t, err := r.dec.Token()
 	if err != nil {
 		return nil, r.syntax(err)
@@ -278,38 +296,56 @@ func (r *jsonReader) token() (json.Token, error) {
 
 // syntax says where the text stops being JSON.
 func (r *jsonReader) syntax(err error) error {
-	// The token that does not fit begins after the last one that did.
-	at := r.dec.InputOffset()
-	at += int64(len(r.text[at:]) - len(bytes.TrimLeft(r.text[at:], " \t\r\n,:")))
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.New("the text ends too early")
 	}
-	line, column := r.place(at)
+	line, column := r.place()
 	return failf(line, column, "this is not JSON: %v", err)
 }
 
-// wrong adds a problem of the field at path, just read. The place of the
+// wrong adds a problem of what was just read, the field at the path. The place of the
 // problems that will not be kept is not looked for: it takes a pass over the
 // text.
-func (r *jsonReader) wrong(path, format string, args ...any) {
-	p := Problem{Field: path, Message: fmt.Sprintf(format, args...)}
+func (r *jsonReader) wrong(at jsonPath, format string, args ...any) {
+	p := Problem{Field: at.String(), Message: fmt.Sprintf(format, args...)}
 	if len(r.ps.list) < MaxProblems {
-		p.Line, p.Column = r.place(r.dec.InputOffset())
+		p.Line, p.Column = r.place()
 	}
 	r.ps.add(p)
 }
 
-func (r *jsonReader) place(offset int64) (line, column int) {
-	before := r.text[:min(offset, int64(len(r.text)))]
+// place is where the last token begins.
+func (r *jsonReader) place() (line, column int) {
+	before := r.text[:r.start]
 	return 1 + bytes.Count(before, []byte("\n")), len(before) - bytes.LastIndexByte(before, '\n')
 }
 
-// shown is a field's name as a path, quoted when it is not fit for one.
-func shown(name string) string {
-	if len(name) > maxLabel || !printable(name) {
-		return quote(name)
+// jsonPath is a field, an entry of its list, or an entry of that.
+type jsonPath struct {
+	name  string
+	depth int
+	index [2]int
+}
+
+func fieldPath(name string) jsonPath { return jsonPath{name: name} }
+
+func (p jsonPath) entry(i int) jsonPath {
+	p.index[p.depth] = i
+	p.depth++
+	return p
+}
+
+// String is the path as people write it; a name that is not fit for one is
+// quoted.
+func (p jsonPath) String() string {
+	s := p.name
+	if len(s) > maxLabel || !printable(s) {
+		s = quote(s)
 	}
-	return name
+	for _, i := range p.index[:p.depth] {
+		s += fmt.Sprintf("[%d]", i)
+	}
+	return s
 }
 
 func kind(t json.Token) string {

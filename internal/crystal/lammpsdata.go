@@ -34,6 +34,9 @@ const maxLAMMPSWords = 16
 // tables are made by their number.
 const maxAtomTypes = 10_000
 
+// maxLAMMPSSections is several times as many as LAMMPS knows.
+const maxLAMMPSSections = 200
+
 type lammpsReader struct {
 	lines
 	buf      []word
@@ -47,6 +50,7 @@ type lammpsReader struct {
 	labels   map[string]int // index of a type by its label
 	atoms    []lammpsAtom
 	found    bool // an Atoms section was there
+	sections int
 }
 
 // lammpsType is an atom type: what the file says of it.
@@ -163,8 +167,14 @@ func (r *lammpsReader) readBounds(w []word) error {
 }
 
 func (r *lammpsReader) section(name, comment string) error {
+	if r.sections++; r.sections > maxLAMMPSSections {
+		return failf(r.n, 1, "the file has more than %d sections", maxLAMMPSSections)
+	}
 	switch name {
 	case "Atoms":
+		if r.found {
+			return failf(r.n, 1, "the section Atoms is given twice")
+		}
 		r.found = true
 		return r.readAtoms(comment)
 	case "Masses":

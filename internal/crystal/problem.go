@@ -98,7 +98,7 @@ func (ps *problems) all() []Problem {
 	if ps.omitted == 0 {
 		return ps.list
 	}
-	return append(slices.Clip(ps.list), Problem{Message: fmt.Sprintf("and %d more problems", ps.omitted)})
+	return append(slices.Clip(ps.list), Problem{Message: fmt.Sprintf("and at least %d more problems", ps.omitted)})
 }
 
 // err returns the problems as a *ParseError, or nil if there are none.

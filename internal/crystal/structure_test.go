@@ -118,7 +118,7 @@ func TestValidateReportsAllFaultsButNotAMillionOfThem(t *testing.T) {
 	if len(ps) != crystal.MaxProblems+1 {
 		t.Fatalf("%d problems, want %d", len(ps), crystal.MaxProblems+1)
 	}
-	if want := "and 950 more problems"; ps[crystal.MaxProblems].Message != want {
+	if want := "and at least 950 more problems"; ps[crystal.MaxProblems].Message != want {
 		t.Errorf("the last one says %q, want %q", ps[crystal.MaxProblems].Message, want)
 	}
 }
