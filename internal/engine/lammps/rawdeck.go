@@ -262,7 +262,7 @@ func (l *linter) need(file string, c command, name string) string {
 		return ""
 	}
 	p := job.Problem{File: file, Line: c.line, Message: fmt.Sprintf("%s reads %s, which is not there", c.name, clip(name)), Fix: "add the file to the job"}
-	if near := similarFiles(l.in.Library, path.Base(clean), nil); len(near) > 0 && c.name == "pair_coeff" {
+	if near := similarFiles(l.in.Library, path.Base(clean), slices.DeleteFunc(slices.Clone(c.args), func(w string) bool { return !isElement(w) })); len(near) > 0 && c.name == "pair_coeff" {
 		p.Fix += ", or use " + strings.Join(near, ", ")
 	}
 	if len(l.in.LibraryDirs) > 0 {
