@@ -3,6 +3,7 @@ package qe
 import (
 	"bytes"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -151,11 +152,11 @@ func TestTruncatedOutputIsNeverASuccess(t *testing.T) {
 		r := recordedStep(t, name)
 		text := r.files[r.step.StdoutFile].Data
 		end := bytes.Index(text, []byte("JOB DONE."))
-		for i := range 150 {
-			r.files[r.step.StdoutFile] = &fstest.MapFile{Data: text[:end*i/150]}
+		for i := range 40 {
+			r.files[r.step.StdoutFile] = &fstest.MapFile{Data: text[:end*i/40]}
 			for _, exit := range []*job.Exit{nil, {Observed: true}, {Observed: true, Signal: "SIGKILL"}} {
 				if res := parseFiles(t, r.files, exit); res.Outcome.Succeeded() && i > 1 {
-					t.Fatalf("%s cut at %d of %d: %s", name, end*i/150, end, res.Outcome)
+					t.Fatalf("%s cut at %d of %d: %s", name, end*i/40, end, res.Outcome)
 				}
 			}
 		}
@@ -320,5 +321,52 @@ func TestNothingToReadIsAnError(t *testing.T) {
 	res, err := New().Parse(engine.Run{Files: fstest.MapFS{"stdout": {}}, Spec: &job.Spec{}, Exit: &job.Exit{Observed: true, Code: 127}})
 	if err != nil || res.Outcome.Succeeded() {
 		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+func TestNamedFilesAndDirectoriesAreRead(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(fixtureDir(t), "si_scf")
+	for _, paths := range [][]string{{dir}, {filepath.Join(dir, "scf.out")}, {filepath.Join(dir, "data-file-schema.xml")}, {filepath.Join(dir, "scf.out"), filepath.Join(dir, "data-file-schema.xml")}} {
+		files, err := engine.OpenRun(paths...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if New().Recognise(files) < 0.9 {
+			t.Errorf("%v is not recognised", paths)
+		}
+		res := parseFiles(t, files, nil)
+		wantOutcome(t, res, engine.Success)
+		near(t, "energy", res.Summary.EnergyEV, new(-215.386926), 1e-4)
+	}
+}
+
+func TestLongRunsKeepSmallTables(t *testing.T) {
+	t.Parallel()
+	table := newTable(engine.Column{Name: "x"})
+	for i := range 100_000 {
+		table.add(float64(i))
+	}
+	v := table.columns[0].Values
+	if len(v) > maxRows || len(v) < maxRows/3 || v[len(v)-1] != 99_999 || !slices.IsSorted(v) {
+		t.Errorf("%d rows up to %v", len(v), v[len(v)-1])
+	}
+}
+
+func TestTheWorseOfTextAndXMLIsBelieved(t *testing.T) {
+	t.Parallel()
+	r := recordedStep(t, "si_relax/relax")
+	edit(t, r, r.step.XMLFile, "<opt_conv>\n        <convergence_achieved>true", "<opt_conv>\n        <convergence_achieved>false")
+	res := parseFiles(t, r.files, nil)
+	wantOutcome(t, res, engine.IonicNotConverged)
+	if !hasWarning(res, "text_xml_disagree") {
+		t.Errorf("warnings %+v", res.Warnings)
+	}
+	r = recordedStep(t, "si_scf/scf")
+	edit(t, r, r.step.StdoutFile, "convergence has been achieved in", "convergence NOT achieved after")
+	res = parseFiles(t, r.files, nil)
+	wantOutcome(t, res, engine.SCFNotConverged)
+	if !hasWarning(res, "text_xml_disagree") || res.Verdict != job.NotConverged {
+		t.Errorf("verdict %s, warnings %+v", res.Verdict, res.Warnings)
 	}
 }

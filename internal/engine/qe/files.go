@@ -45,26 +45,37 @@ func findFiles(files fs.FS) (runFiles, error) {
 	_, err := fs.Stat(files, engine.StdoutName)
 	f.isJob = err == nil
 	entries := 0
-	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
-		if entries++; err != nil || entries > maxEntries {
-			if d != nil && d.IsDir() && name != "." {
-				return fs.SkipDir
-			}
-			return err
-		}
-		if d.IsDir() {
-			if strings.Count(name, "/") >= maxDepth {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		f.add(files, name, d)
-		return nil
-	})
-	if err != nil {
+	if err := f.walk(files, ".", &entries); err != nil {
 		return f, fmt.Errorf("look for the files of the run: %w", err)
 	}
 	return f, nil
+}
+
+// walk looks into one directory and those below. It asks for lists alone: some
+// files that people name are in no directory.
+func (f *runFiles) walk(files fs.FS, dir string, entries *int) error {
+	list, err := fs.ReadDir(files, dir)
+	if err != nil {
+		if dir == "." {
+			return err
+		}
+		return nil // a directory below that cannot be read has nothing for us
+	}
+	for _, e := range list {
+		if *entries++; *entries > maxEntries {
+			return nil
+		}
+		name := path.Join(dir, e.Name())
+		switch {
+		case e.Type().IsRegular():
+			f.add(files, name, e)
+		case e.IsDir() && strings.Count(name, "/") < maxDepth:
+			if err := f.walk(files, name, entries); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (f *runFiles) add(files fs.FS, name string, d fs.DirEntry) {

@@ -66,12 +66,8 @@ func (t *textRun) readIons(line []byte) bool {
 
 func (t *textRun) readBFGS(line []byte) bool {
 	switch {
-	case bytes.HasPrefix(line, []byte("number of scf cycles")):
-		t.scfCycles, _ = count(line, "=")
 	case bytes.HasPrefix(line, []byte("number of bfgs steps")):
-		t.bfgsSteps, _ = count(line, "=")
 	case bytes.HasPrefix(line, []byte("bfgs converged in")):
-		t.scfCycles, _ = count(line, "converged in")
 		t.relaxed = true
 	case bytes.HasPrefix(line, []byte("bfgs failed after")):
 		t.relaxFailed = true
@@ -227,14 +223,6 @@ func (t *textRun) readEnd(line []byte, n int) bool {
 		t.stopped = evidence()
 	case bytes.HasPrefix(line, []byte("Maximum CPU time exceeded")):
 		t.outOfTime = evidence()
-	case bytes.HasPrefix(line, []byte("Writing output data file")),
-		bytes.HasPrefix(line, []byte("Writing all to output data dir")),
-		bytes.HasPrefix(line, []byte("Writing config-only to output data dir")):
-		t.writing = true
-	case bytes.HasPrefix(line, []byte("Atomic positions and unit cell read from directory")):
-		t.restartFrom = true
-	case bytes.HasPrefix(line, []byte("Atomic positions from file used")):
-		t.positionsFromFile = true
 	case bytes.Contains(line, []byte("xml data file")) && bytes.HasSuffix(line, []byte("not found")):
 		t.restartAbsent = true
 	case bytes.HasPrefix(line, []byte("PWSCF        :")):

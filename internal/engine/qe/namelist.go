@@ -440,5 +440,5 @@ func logical(b bool) string {
 	return ".false."
 }
 
-// real number in Fortran's form.
+// fortran writes a real number.
 func fortran(v float64) string { return fmt.Sprintf("%g", v) }

@@ -283,6 +283,38 @@ func TestRealDeckRunsAndIsParsed(t *testing.T) {
 	}
 }
 
+// Dynamics exist as decks alone. Damped dynamics is a relaxation, whose XML file
+// mixes its last forces; that of vc-md has a stress times the volume.
+func TestRealDynamicsDecksAreJudged(t *testing.T) {
+	t.Parallel()
+	text := strings.NewReplacer("Si.pz.UPF", "Si.pz-vbc.UPF", "4 4 4 0 0 0", "2 2 2 0 0 0", "Si 1/4", "Si 0.27", "ecutwfc = 18", "ecutwfc = 12").Replace(goodDeck)
+	for _, c := range []struct {
+		name, calculation, ions string
+		want                    engine.Outcome
+	}{
+		{"md", "'md', nstep = 3, tprnfor = .true., tstress = .true.", "&IONS\n/\n", engine.Success},
+		{"damp", "'relax', nstep = 3, tstress = .true.", "&IONS\n  ion_dynamics = 'damp'\n/\n", engine.IonicNotConverged},
+		{"vc-md", "'vc-md', nstep = 3, dt = 30", "&IONS\n/\n&CELL\n/\n", engine.Success},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			needProgram(t, "pw.x")
+			deck := strings.Replace(text, "'scf'", c.calculation, 1)
+			deck = strings.Replace(deck, "ATOMIC_SPECIES", c.ions+"ATOMIC_SPECIES", 1)
+			in := library()
+			in.Files = fstest.MapFS{"pw.in": {Data: []byte(deck)}}
+			_, res, _ := runReal(t, job.Spec{Params: []byte(`{"input":"pw.in"}`), Walltime: job.DefaultWalltime}, in)
+			wantOutcome(t, res, c.want)
+			if p, f := res.Summary.PressureGPa, res.Summary.MaxForceEVPerA; p == nil || *p > 20 || f == nil || *f > 1.5 {
+				t.Errorf("summary %+v", res.Summary)
+			}
+			if md := seriesNamed(res, "md"); c.want == engine.Success && (md == nil || len(md.Columns[0].Values) != 3 || *res.Summary.NSteps != 3) {
+				t.Errorf("series %+v", res.Series)
+			}
+		})
+	}
+}
+
 func TestDeckIsRecognised(t *testing.T) {
 	t.Parallel()
 	q := New()

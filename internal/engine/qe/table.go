@@ -8,7 +8,7 @@ import (
 
 // maxRows bounds a series: a plot shows no more, and a run of any length stays
 // small in memory.
-const maxRows = 20000
+const maxRows = 5000
 
 // table collects rows of numbers. When full it drops every other row and from
 // then on keeps every second, fourth … row, and always the last.

@@ -30,10 +30,8 @@ type textRun struct {
 	nat, nk, nbnd, nstep  int
 	nelec, alat, volume   float64 // volume in Å³, alat in bohr
 	convThr               float64 // Ry
-	noncollinear, gamma   bool
-	restartFrom           bool // it was asked to continue an earlier run
-	restartAbsent         bool // and found nothing
-	positionsFromFile     bool
+	gamma                 bool
+	restartAbsent         bool              // it was asked to continue an earlier run, and found nothing
 	species               map[string]string // label → element
 	first, last           *atoms            // structures; last is the newest one printed
 	relax, md, bandsOnly  bool              // what the program does, as far as printed
@@ -57,23 +55,20 @@ type textRun struct {
 	cycleOpen          bool    // the ionic row of the current cycle is not written yet
 	cycleVolume        float64 // Å³, when the cycle ended
 
-	scfCycles, bfgsSteps               int // as printed
 	relaxed, relaxFailed, historyReset bool
 	pressThr                           float64 // kbar
 	maxStepsReached                    bool
 	mdEnded, exx                       bool
 	mdStep                             int
-	mdTime, mdEkin                     float64
+	mdTime                             float64
 	temperature                        *float64
 	ekin, etotal                       *float64 // Ry
 
 	stopped, outOfTime *job.Evidence
-	writing            bool // data files were written
 	done               bool
 	wall               *float64
 
 	errors   []errorBlock
-	notes    []engine.Warning
 	oddities map[string]int // warnings counted by code
 
 	scfTable, ionicTable, mdTable *table
@@ -228,11 +223,6 @@ func (t *textRun) readHeader(line []byte) bool {
 	case 'g':
 		if bytes.HasPrefix(line, []byte("gamma-point specific algorithms are used")) {
 			t.gamma = true
-			return true
-		}
-	case 'N':
-		if bytes.HasPrefix(line, []byte("Noncollinear calculation")) || bytes.HasPrefix(line, []byte("Non magnetic calculation with spin-orbit")) {
-			t.noncollinear = true
 			return true
 		}
 	case 'R':

@@ -15,41 +15,36 @@ import (
 type xmlRun struct {
 	file string
 
-	format, program, version string
-	created                  string
-	calculation, restart     string
-	prefix, diskIO           string
-	kList                    bool // k-points were listed, not a mesh
-	gamma                    bool
-	convThr                  *float64
-	targetPressure           float64
-	nprocs, npool            int
+	program, version string
+	calculation      string
+	gamma            bool
+	convThr          *float64
+	targetPressure   float64
 
 	steps          int
 	stepIterations int
 	firstAtoms     *atoms
 	ionicTable     *table
 
-	scfFlag, optFlag    *bool
-	scfIterations, nOpt *int
-	scfError            *float64
-	atoms               *atoms
-	alat                float64 // bohr
-	etot, demet         *float64
-	magTotal, magAbs    *float64
-	lsda, noncollinear  bool
-	nbnd, nup, ndown    int
-	nelec, fermi        *float64
-	twoFermi            []float64
-	homo, lumo          *float64
-	occupations         string
-	nks                 int
-	bands               *bands
-	maxForce            *float64
-	stress              []float64
-	exitStatus          *int
-	wall                *float64
-	closed              bool // the file is whole
+	scfFlag, optFlag   *bool
+	scfIterations      *int
+	scfError           *float64
+	atoms              *atoms
+	alat               float64 // bohr
+	etot, demet        *float64
+	magTotal, magAbs   *float64
+	lsda, noncollinear bool
+	nbnd, nup, ndown   int
+	nelec, fermi       *float64
+	twoFermi           []float64
+	occupations        string
+	nks                int
+	bands              *bands
+	maxForce           *float64
+	stress             []float64
+	exitStatus         *int
+	wall               *float64
+	closed             bool // the file is whole
 
 	current    *atoms // structure being read
 	stepRow    stepRow
@@ -104,12 +99,8 @@ func (x *xmlRun) open(p *pullReader) {
 		}
 	}
 	switch {
-	case path == "/general_info/xml_format":
-		x.format = p.attr("VERSION")
 	case path == "/general_info/creator":
 		x.program, x.version = p.attr("NAME"), p.attr("VERSION")
-	case path == "/general_info/created":
-		x.created = p.attr("DATE") + " " + p.attr("TIME")
 	case path == "/step":
 		x.stepRow = stepRow{}
 	case strings.HasSuffix(path, "/atomic_structure"):
@@ -124,8 +115,6 @@ func (x *xmlRun) open(p *pullReader) {
 			x.bands = newBands(x)
 		}
 		x.bands.begin()
-	case path == "/input/k_points_IBZ/k_point":
-		x.kList = true
 	}
 }
 
@@ -133,8 +122,6 @@ func (x *xmlRun) close(p *pullReader) {
 	path := strings.TrimPrefix(string(p.path), "qes:espresso")
 	text := bytes.TrimSpace(p.text)
 	switch section, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/"); section {
-	case "parallel_info":
-		x.closeParallel(rest, text)
 	case "input":
 		x.closeInput(rest, text)
 	case "step":
@@ -150,29 +137,10 @@ func (x *xmlRun) close(p *pullReader) {
 	}
 }
 
-func (x *xmlRun) closeParallel(name string, text []byte) {
-	v := whole(text)
-	if v == nil {
-		return
-	}
-	switch name {
-	case "nprocs":
-		x.nprocs = *v
-	case "npool":
-		x.npool = *v
-	}
-}
-
 func (x *xmlRun) closeInput(name string, text []byte) {
 	switch name {
 	case "control_variables/calculation":
 		x.calculation = string(text)
-	case "control_variables/restart_mode":
-		x.restart = string(text)
-	case "control_variables/prefix":
-		x.prefix = string(text)
-	case "control_variables/disk_io":
-		x.diskIO = string(text)
 	case "electron_control/conv_thr":
 		x.convThr = real(text)
 	case "cell_control/pressure":
@@ -233,8 +201,6 @@ func (x *xmlRun) closeOutput(name string, text []byte) {
 		x.scfError = real(text)
 	case "convergence_info/opt_conv/convergence_achieved":
 		x.optFlag = truth(text)
-	case "convergence_info/opt_conv/n_opt_steps":
-		x.nOpt = whole(text)
 	case "magnetization/lsda":
 		x.lsda = string(text) == "true"
 	case "magnetization/noncolin":
@@ -280,10 +246,6 @@ func (x *xmlRun) closeBands(name string, text []byte) {
 		x.fermi = real(text)
 	case "two_fermi_energies":
 		x.twoFermi = numbers(text, nil)
-	case "highestOccupiedLevel":
-		x.homo = real(text)
-	case "lowestUnoccupiedLevel":
-		x.lumo = real(text)
 	case "occupations_kind":
 		x.occupations = string(text)
 	case "ks_energies/k_point":
