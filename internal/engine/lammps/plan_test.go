@@ -331,6 +331,17 @@ func TestAScriptMayDoWhatCannotBeForeseen(t *testing.T) {
 	}
 }
 
+func TestAScriptThatIncludesItselfIsReadOnce(t *testing.T) {
+	t.Parallel()
+	plan, err := planOf(t, map[string]string{"in.lmp": "units metal\n" + strings.Repeat("include in.lmp\n", 20_000) + "run 10\n"}, "", engine.Inputs{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(plan.Steps[0].Args, stepsVariable) {
+		t.Errorf("the steps of a loop were counted: %v", plan.Steps[0].Args)
+	}
+}
+
 func TestTheScriptIsFoundAmongTheFiles(t *testing.T) {
 	t.Parallel()
 	a, b := "units metal\npair_style sw\nthermo 1\nrun 1\n", "units lj\npair_style sw\nthermo 1\nrun 2\n"

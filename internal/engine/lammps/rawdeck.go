@@ -101,6 +101,7 @@ type linter struct {
 	in       engine.Inputs
 	plan     *engine.Plan
 	problems []job.Problem
+	seen     []string // scripts that were read: each is read once
 	written  []string // files that the script makes itself
 	ran      bool
 	python   bool // the potential is Python code
@@ -135,6 +136,7 @@ func (l *linter) lint(name string, depth int) {
 		l.stepsKnown = false
 		return
 	}
+	l.seen = append(l.seen, name)
 	data, err := readHead(l.in.Files, name)
 	if err != nil {
 		l.problem(job.Problem{File: name, Message: "cannot be read", Why: err.Error()})
@@ -219,11 +221,13 @@ func (l *linter) files(file string, c command, depth int) {
 		return
 	}
 	found := l.need(file, c, c.args[at])
-	if found != "" && c.name == "include" {
-		if depth >= maxIncludes {
-			l.problem(job.Problem{File: file, Line: c.line, Message: fmt.Sprintf("more than %d files include one another", maxIncludes)})
-			return
-		}
+	switch {
+	case found == "" || c.name != "include":
+	case depth >= maxIncludes:
+		l.problem(job.Problem{File: file, Line: c.line, Message: fmt.Sprintf("more than %d files include one another", maxIncludes), Fix: "join some of them"})
+	case slices.Contains(l.seen, found):
+		l.stepsKnown = false // it may be the body of a loop
+	default:
 		l.lint(found, depth+1)
 	}
 }
