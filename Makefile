@@ -16,7 +16,7 @@ help: ## print this help
 
 .PHONY: build
 build: ## build bin/nanoos
-	go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/nanoos
+	go build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/nanoos
 
 .PHONY: demo
 demo: build ## run silicon (Quantum ESPRESSO) and aluminium (LAMMPS) through one node

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/spf13/cobra"
+)
+
+func newUpCommand(a *app) *cobra.Command {
+	var cfg config
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Run everything in this process: database, queue, worker, server.",
+		Long: `Run everything in this process: database, queue, worker, server.
+
+Stopping it, even with kill -9, does not stop the simulations: they go on under
+supervisors of their own, and the next "nanoos up" takes them over.`,
+		Example: `nanoos up
+nanoos up --data /scratch/nanoos --cpus 8 --memory 32GiB
+nanoos up --listen 127.0.0.1:0`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			full, err := loadConfig(a.getenv)
+			if err != nil {
+				return err
+			}
+			full.override(cmd, cfg)
+			return a.up(cmd.Context(), full)
+		},
+	}
+	cfg.addFlags(cmd)
+	return cmd
+}
+
+// addFlags declares the flags of a node.
+func (c *config) addFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&c.Data, "data", "", "directory of everything that is kept (default: in your state directory)")
+	f.StringVar(&c.Listen, "listen", defaultListen, "address of the server; off this machine a token is needed")
+	f.IntVar(&c.CPUs, "cpus", 0, "CPUs that jobs may use (default: all)")
+	f.StringVar(&c.Memory, "memory", "", "memory that jobs may use, as 16GiB (default: 90 % of all)")
+	f.IntVar(&c.GPUs, "gpus", 0, "GPUs that jobs may use")
+	f.StringSliceVar(&c.Tags, "tag", nil, "something this machine has that jobs may ask for; may be repeated")
+	f.StringSliceVar(&c.Queues, "queue", nil, "queues to serve (default: all); may be repeated")
+}
+
+// override takes from flags what was given there.
+func (c *config) override(cmd *cobra.Command, flags config) {
+	given := func(name string) bool { return cmd.Flags().Changed(name) }
+	if given("data") {
+		c.Data = flags.Data
+	}
+	if given("listen") {
+		c.Listen = flags.Listen
+	}
+	if given("cpus") {
+		c.CPUs = flags.CPUs
+	}
+	if given("memory") {
+		c.Memory = flags.Memory
+	}
+	if given("gpus") {
+		c.GPUs = flags.GPUs
+	}
+	if given("tag") {
+		c.Tags = flags.Tags
+	}
+	if given("queue") {
+		c.Queues = flags.Queues
+	}
+}
+
+// up opens a node and runs it until ctx ends.
+func (a *app) up(ctx context.Context, cfg config) error {
+	level := slog.LevelInfo
+	if a.opt.debug {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(a.io.err, &slog.HandlerOptions{Level: level}))
+	n, err := openNode(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	fmt.Fprintf(a.io.err, "nanoos %s is up at %s\n", version, n.url())
+	fmt.Fprintf(a.io.err, "  data in %s; jobs may use %d CPUs; engines: %v\n", cfg.Data, n.worker.Offer().CPUs, n.worker.Offer().Engines)
+	if n.token != "" {
+		fmt.Fprintf(a.io.err, "  clients elsewhere need the token in %s\n", filepath.Join(cfg.Data, "token"))
+	}
+	fmt.Fprintln(a.io.err, "  try:  nanoos submit examples/silicon/scf.yaml   (Ctrl-C stops the node, not the simulations)")
+	return n.run(ctx)
+}
+
+// run serves until ctx ends or a part fails; then all parts stop.
+func (n *node) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if err := n.announce(); err != nil {
+		return err
+	}
+	defer n.withdraw()
+
+	var wg sync.WaitGroup
+	start := func(name string, part func(context.Context) error) {
+		wg.Go(func() {
+			if err := part(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	start("queue", n.queue.Maintain)
+	start("worker", n.worker.Run)
+	start("server", func(ctx context.Context) error { return n.server.Run(ctx, n.listener) })
+	start("probe", func(ctx context.Context) error { n.probeEngines(ctx); return nil })
+	<-ctx.Done()
+	wg.Wait()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+func (n *node) url() string { return "http://" + n.listener.Addr().String() }
+
+// announcement is how clients find the running node.
+type announcement struct {
+	URL       string `json:"url"`
+	PID       int    `json:"pid"`
+	TokenFile string `json:"token_file,omitempty"`
+}
+
+const announcementFile = "server.json"
+
+func (n *node) announce() error {
+	ad := announcement{URL: n.url(), PID: os.Getpid()}
+	if n.token != "" {
+		ad.TokenFile = filepath.Join(n.cfg.Data, "token")
+	}
+	raw, err := json.Marshal(ad)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(n.cfg.Data, announcementFile)
+	if err := os.WriteFile(path+".tmp", append(raw, '\n'), 0o600); err != nil {
+		return fmt.Errorf("announce the server: %w", err)
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		return fmt.Errorf("announce the server: %w", err)
+	}
+	return nil
+}
+
+func (n *node) withdraw() {
+	if err := os.Remove(filepath.Join(n.cfg.Data, announcementFile)); err != nil {
+		n.log.Warn("cannot withdraw the announcement", "error", err)
+	}
+}
+
+// startEmbedded runs a node inside a client until stop is called.
+func startEmbedded(ctx context.Context, dataDir string, logTo io.Writer) (url string, stop func(), err error) {
+	cfg, err := loadConfig(os.Getenv)
+	if err != nil {
+		return "", nil, err
+	}
+	cfg.Data, cfg.Listen = dataDir, "127.0.0.1:0"
+	n, err := openNode(ctx, cfg, slog.New(slog.NewTextHandler(logTo, nil)))
+	if err != nil {
+		return "", nil, err
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := n.run(ctx); err != nil {
+			n.log.Error("the embedded node failed", "error", err)
+		}
+		n.close()
+	}()
+	return n.url(), func() { cancel(); <-done }, nil
+}
+
+func newToken() string { return "nos_" + rand.Text() + rand.Text() }
