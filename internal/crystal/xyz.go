@@ -61,8 +61,12 @@ const maxXYZWords = 64
 
 type xyzReader struct {
 	lines
-	buf []word
+	buf         []word
+	atom, atoms int // being read, of the frame
 }
+
+// what names the atom being read in a message.
+func (r *xyzReader) what() string { return fmt.Sprintf("atom %d of %d", r.atom, r.atoms) }
 
 func newXYZReader(text string) *xyzReader {
 	return &xyzReader{lines: lines{rest: text}, buf: make([]word, 0, maxXYZWords)}
@@ -157,14 +161,14 @@ func (r *xyzReader) sites(s *Structure, n int, c xyzColumns) error {
 	s.Cartesian = s.Lattice != nil
 	s.Species = make([]string, 0, n)
 	s.Positions = make([]Vector, 0, n)
-	for i := range n {
+	for r.atom, r.atoms = 1, n; r.atom <= n; r.atom++ {
 		line, ok := r.next()
 		w := words(line, r.buf)
 		if !ok || len(w) == 0 {
-			ps.at(r.n, 0, "atom %d of %d is missing", i+1, n)
+			ps.at(r.n, 0, "%s is missing", r.what())
 			break
 		}
-		r.site(s, &ps, w, c, fmt.Sprintf("atom %d of %d", i+1, n))
+		r.site(s, &ps, w, c)
 	}
 	if !slices.ContainsFunc(s.Fixed, func(f [3]bool) bool { return f != [3]bool{} }) {
 		s.Fixed = nil
@@ -173,15 +177,15 @@ func (r *xyzReader) sites(s *Structure, n int, c xyzColumns) error {
 }
 
 // site reads one line of atoms.
-func (r *xyzReader) site(s *Structure, ps *problems, w []word, c xyzColumns, what string) {
+func (r *xyzReader) site(s *Structure, ps *problems, w []word, c xyzColumns) {
 	element := c.species
 	if element < 0 {
 		element = c.z
 	}
 	s.Species = append(s.Species, xyzElement(ps, r.n, w, element))
-	s.Positions = append(s.Positions, r.vector(ps, w, c.pos, what))
+	s.Positions = append(s.Positions, r.vector(ps, w, c.pos, "the position"))
 	if c.velo >= 0 {
-		s.Velocities = append(s.Velocities, r.vector(ps, w, c.velo, "the velocity of "+what))
+		s.Velocities = append(s.Velocities, r.vector(ps, w, c.velo, "the velocity"))
 	}
 	if c.magmom >= 0 {
 		x, ok := 0.0, false
@@ -189,7 +193,7 @@ func (r *xyzReader) site(s *Structure, ps *problems, w []word, c xyzColumns, wha
 			x, ok = parseNumber(w[c.magmom].text)
 		}
 		if !ok {
-			ps.at(r.n, 0, "%s has no number as its magnetic moment", what)
+			ps.at(r.n, 0, "%s has no number as its magnetic moment", r.what())
 		}
 		s.Magmoms = append(s.Magmoms, x)
 	}
@@ -201,7 +205,7 @@ func (r *xyzReader) site(s *Structure, ps *problems, w []word, c xyzColumns, wha
 		s.Labels = append(s.Labels, label)
 	}
 	if c.move >= 0 {
-		s.Fixed = append(s.Fixed, r.fixed(ps, w, c, what))
+		s.Fixed = append(s.Fixed, r.fixed(ps, w, c))
 	}
 }
 
@@ -209,13 +213,13 @@ func (r *xyzReader) vector(ps *problems, w []word, at int, what string) Vector {
 	w = w[min(at, len(w)):]
 	v, bad, ok := parseVector(w)
 	if !ok {
-		ps.vectorProblem(r.n, w, bad, what)
+		ps.vectorProblem(r.n, w, bad, what+" of "+r.what())
 	}
 	return v
 }
 
 // fixed reads a move mask, T for what may move, of one column or of three.
-func (r *xyzReader) fixed(ps *problems, w []word, c xyzColumns, what string) (fixed [3]bool) {
+func (r *xyzReader) fixed(ps *problems, w []word, c xyzColumns) (fixed [3]bool) {
 	for k := range 3 {
 		at := c.move + k%c.moveWidth
 		moves, ok := false, false
@@ -223,7 +227,7 @@ func (r *xyzReader) fixed(ps *problems, w []word, c xyzColumns, what string) (fi
 			moves, ok = xyzFlag(w[at].text)
 		}
 		if !ok {
-			ps.at(r.n, 0, "the move mask of %s is not T or F", what)
+			ps.at(r.n, 0, "the move mask of %s is not T or F", r.what())
 			return fixed
 		}
 		fixed[k] = !moves
@@ -239,7 +243,8 @@ func xyzElement(ps *problems, line int, w []word, at int) string {
 		return ""
 	}
 	text := w[at].text
-	if z, err := strconv.Atoi(text); err == nil {
+	if letters(text) == "" {
+		z, _ := strconv.Atoi(text)
 		if e, ok := ElementOfZ(z); ok {
 			return e.Symbol
 		}
