@@ -27,7 +27,7 @@ func stateWord(j *api.Job) string {
 
 func stateTone(j *api.Job) tone {
 	switch {
-	case j.ContactLost, attention(j):
+	case j.ContactLost, j.State != job.Failed && attention(j):
 		return yellow
 	case j.Cancelling:
 		return dim

@@ -63,7 +63,11 @@ func show[T any](a *app, l listing[T]) error {
 		a.note("%s", l.empty)
 		return nil
 	}
-	_, err = io.WriteString(a.io.out, renderTable(a.cells(), a.outScreen(), l.rows, columns, !a.opt.noHeaders))
+	s := a.outScreen()
+	if a.opt.output == "wide" {
+		s.width = 0 // all of it was asked for
+	}
+	_, err = io.WriteString(a.io.out, renderTable(a.cells(), s, l.rows, columns, !a.opt.noHeaders))
 	return err
 }
 

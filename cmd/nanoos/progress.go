@@ -156,7 +156,7 @@ func (v *barView) show(f *follower) {
 	c.screen, c.relative = s, true
 	var lines []string
 	if len(f.jobs) == 1 {
-		lines = []string{v.jobLine(s, c, f.jobs[0], "")}
+		lines = []string{v.jobLine(s, c, f.jobs[0], "", width(jobName(&f.jobs[0].Job)))}
 	} else {
 		lines = v.manyLines(s, c, f)
 	}
@@ -184,18 +184,21 @@ func (v *barView) manyLines(s screen, c *cells, f *follower) []string {
 	slices.SortStableFunc(running, func(a, b *followed) int { return a.StartedAt.Compare(b.StartedAt) })
 	fraction := whole / float64(len(f.jobs))
 	lines := []string{fmt.Sprintf("%s %3d %%  %s", bar(s, fraction, 30), int(fraction*100), tally(f))}
-	for i, j := range running {
-		if i == 5 {
-			break
-		}
-		lines = append(lines, v.jobLine(s, c, j, "  "))
+	running = running[:min(len(running), 5)]
+	longest := 0
+	for _, j := range running {
+		longest = max(longest, width(jobName(&j.Job)))
+	}
+	for _, j := range running {
+		lines = append(lines, v.jobLine(s, c, j, "  ", longest))
 	}
 	return lines
 }
 
 // jobLine is name, bar, percent, stage, leading quantity, time.
-func (v *barView) jobLine(s screen, c *cells, j *followed, indent string) string {
-	name := indent + pad(s.shorten(oneLine(jobName(&j.Job)), 20, true), min(20, max(8, width(jobName(&j.Job)))))
+func (v *barView) jobLine(s screen, c *cells, j *followed, indent string, nameWidth int) string {
+	nameWidth = min(nameWidth, 20)
+	name := indent + pad(s.shorten(oneLine(jobName(&j.Job)), nameWidth, true), nameWidth)
 	if j.State != job.Running {
 		text := s.shorten(oneLine(strings.TrimSpace(stateWord(&j.Job)+"  "+c.detail(&j.Job))), max(10, s.width-width(name)-3), false)
 		return name + "  " + s.paint(stateTone(&j.Job), text)
@@ -222,13 +225,9 @@ func (v *barView) close() { _ = v.area.draw(nil) }
 func bar(s screen, fraction float64, n int) string {
 	full := int(min(max(fraction, 0), 1) * float64(n))
 	if s.unicode {
-		head := ""
-		if full < n {
-			head = s.paint(dim, strings.Repeat("─", n-full))
-		}
-		return s.paint(green, strings.Repeat("━", full)) + head
+		return s.paint(green, strings.Repeat("█", full)) + s.paint(dim, strings.Repeat("░", n-full))
 	}
-	return "[" + strings.Repeat("=", full) + strings.Repeat(" ", n-full) + "]"
+	return strings.Repeat("#", full) + strings.Repeat(".", n-full)
 }
 
 // watchView shows one job in some lines: progress, the way of the leading

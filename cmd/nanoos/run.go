@@ -204,7 +204,7 @@ func (a *app) showRuns(ctx context.Context, c *api.Client, jobs []api.Job) error
 			if i > 0 {
 				fmt.Fprintln(a.io.out)
 			}
-			if err := a.showRun(ctx, c, &jobs[i]); err != nil {
+			if err := a.showRun(ctx, c, &jobs[i], len(jobs) == 1); err != nil {
 				return err
 			}
 		}
@@ -245,8 +245,9 @@ func (a *app) showRuns(ctx context.Context, c *api.Client, jobs []api.Job) error
 	return show(a, listing[runDocument]{doc: doc, rows: docs, columns: columns, id: func(d *runDocument) string { return string(d.ID) }})
 }
 
-// showRun prints how a run ended: state, verdict, numbers, failure, one plot.
-func (a *app) showRun(ctx context.Context, c *api.Client, j *api.Job) error {
+// showRun prints how a run ended: state, verdict, numbers, failure, and where
+// there is room for it one plot.
+func (a *app) showRun(ctx context.Context, c *api.Client, j *api.Job, room bool) error {
 	s, cl := a.outScreen(), a.cells()
 	r, err := c.Result(ctx, string(j.ID))
 	hasResult := err == nil
@@ -275,7 +276,7 @@ func (a *app) showRun(ctx context.Context, c *api.Client, j *api.Job) error {
 	}
 	b.WriteString(renderFields(s, append(fields, cl.summaryFields(summary)...)))
 	if hasResult {
-		if title, x, y := leadingSeries(r.Series); title != "" && s.tty {
+		if title, x, y := leadingSeries(r.Series); title != "" && s.tty && room {
 			fmt.Fprintf(&b, "\n%s\n%s", s.paint(bold, title), plot(s, x, y, min(s.width, 100), 8))
 		}
 	}

@@ -365,13 +365,13 @@ func (t *monitor) body(s screen, c *cells, room int) []string {
 	room--
 	t.offset = min(t.offset, t.row)
 	t.offset = max(t.offset, t.row-room+1)
-	out := []string{"  " + head}
+	out := []string{"  " + s.shortenPainted(head, s.width)}
 	for i := t.offset; i < min(len(rows), t.offset+room); i++ {
 		mark := "  "
 		if i == t.row {
 			mark = s.paint(bold, s.glyph("▸", ">")) + " "
 		}
-		out = append(out, mark+rows[i])
+		out = append(out, mark+s.shortenPainted(rows[i], s.width))
 	}
 	return out
 }
@@ -399,5 +399,5 @@ func (t *monitor) footer(s screen) string {
 	case t.panel != nil:
 		return s.paint(dim, "Esc back  j k scroll  l log  e explain  q quit")
 	}
-	return s.paint(dim, s.shorten("Enter details  l log  e explain  r retry  c cancel  / filter  s sort  ? keys  q quit", s.width, false))
+	return s.paint(dim, s.shorten("Enter details  l log  e explain  r retry  c cancel  / filter  ? keys  q quit", s.width, false))
 }

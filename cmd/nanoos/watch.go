@@ -55,7 +55,7 @@ func (a *app) watch(ctx context.Context, arg string) error {
 		return err
 	}
 	v.close()
-	return a.showRun(ctx, c, &f.jobs[0].Job)
+	return a.showRun(ctx, c, &f.jobs[0].Job, true)
 }
 
 // watchEvents passes events on to a program, one JSON object a line.
