@@ -170,7 +170,7 @@ func (d *dossier) electrons() proof {
 		case t.scf == nil && t.scfStarted:
 			return proof{message: "the last SCF cycle did not end"}
 		case t.scf != nil && !*t.scf:
-			return proof{new(false), fmt.Sprintf("SCF did not converge in %s", plural(t.iterations, "iteration")), job.Evidence{File: t.file, Text: "convergence NOT achieved"}}
+			return proof{new(false), fmt.Sprintf("SCF did not converge in %s", plural(t.inCycle, "iteration")), job.Evidence{File: t.file, Text: "convergence NOT achieved"}}
 		case t.scf != nil:
 			p = proof{converged: new(true)}
 		}

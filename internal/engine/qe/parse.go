@@ -222,7 +222,7 @@ func (d *dossier) warn(code, message, file string) {
 // note collects the warnings about a run that may well have succeeded.
 func (d *dossier) note() {
 	if t := d.main; t != nil {
-		if t.restartAbsent && !t.bandsOnly {
+		if t.restartAbsent && t.scfStarted {
 			d.warnings = append(d.warnings, engine.Warning{Code: warnRestart, File: t.file,
 				Message: "the run was asked to continue an earlier one, found nothing to continue from, and started anew",
 				Fix:     "keep the files of the earlier run in outdir, or set restart_mode to from_scratch"})
@@ -236,6 +236,32 @@ func (d *dossier) note() {
 		d.warnings = append(d.warnings, engine.Warning{Code: warnGamma, Message: message, Fix: "give kpoints"})
 	}
 	d.noteFinalPressure()
+	d.noteContacts()
+}
+
+// noteContacts tells of atoms so near that the numbers mean nothing, which pw.x
+// computes without a word.
+func (d *dossier) noteContacts() {
+	var last *atoms
+	switch {
+	case d.mainXML != nil && d.mainXML.atoms != nil:
+		last = d.mainXML.atoms
+	case d.main != nil:
+		last = d.main.last
+	}
+	s := last.structure(d.main)
+	if s == nil {
+		return
+	}
+	message := ""
+	if problems := s.Validate(); len(problems) > 0 {
+		message = problems[0].Message
+	} else if near := s.Close(crystal.CloseFactor); len(near) > 0 {
+		message = s.Describe(near[0])
+	}
+	if message != "" {
+		d.warnings = append(d.warnings, engine.Warning{Code: "atoms_close", Message: message, Fix: "check the structure and its units"})
+	}
 }
 
 // Warnings that put a success in doubt.
