@@ -172,7 +172,7 @@ func (a *attaching) settle(ctx context.Context, j job.Job, found []job.Found) (i
 	last := history[len(history)-1]
 	onDisk := slices.ContainsFunc(found, func(f job.Found) bool { return f.Attempt == j.Attempt })
 	switch {
-	case waits && onDisk && last.Host == a.sess.Host && canReturn(j, last, j.Fence):
+	case waits && onDisk && last.Host == a.sess.Host && canReturn(j, last):
 		c := comeBack(j, last)
 		if err := a.apply(ctx, c); err != nil {
 			return 0, err

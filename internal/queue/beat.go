@@ -92,7 +92,7 @@ func (s *Service) returned(ctx context.Context, tx store.Tx, j job.Job, worker s
 		return j, nil
 	}
 	as, err := attemptsOf(ctx, tx, j)
-	if err != nil || len(as) == 0 || !canReturn(j, as[len(as)-1], fence) {
+	if err != nil || len(as) == 0 || !canReturn(j, as[len(as)-1]) {
 		return j, err
 	}
 	c := comeBack(j, as[len(as)-1])

@@ -79,9 +79,9 @@ func adopt(j job.Job, a job.Attempt, worker, host string) *change {
 
 // canReturn reports whether an attempt that was given up may go on (R10): the
 // job waits for its next attempt, and nobody has begun it.
-func canReturn(j job.Job, a job.Attempt, fence job.Fence) bool {
+func canReturn(j job.Job, a job.Attempt) bool {
 	waits := j.State == job.Queued || j.State == job.Pending && j.Reason == job.ReasonRetry
-	return waits && j.Fence == fence && a.Number == j.Attempt && a.Outcome == outcomeLost
+	return waits && a.Number == j.Attempt && a.Outcome == outcomeLost
 }
 
 // comeBack undoes the loss of an attempt. It cost the job nothing after all, so

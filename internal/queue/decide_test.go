@@ -259,3 +259,18 @@ func TestProgressStaysInBoundsAndNeverFalls(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyAJobWhoseTimeHasComeIsPromoted(t *testing.T) {
+	t.Parallel()
+	waits := submit("t", "j", job.Spec{RunAt: noon}, noon.Add(-time.Hour)).job
+	held := submit("t", "j", job.Spec{Held: true}, noon).job
+	for _, c := range []struct {
+		j    job.Job
+		now  time.Time
+		want bool
+	}{{waits, noon.Add(-1), false}, {waits, noon, true}, {held, noon.Add(time.Hour), false}, {submit("t", "j", job.Spec{}, noon).job, noon, false}} {
+		if got := promote(c.j, c.now); (got != nil) != c.want || c.want && got.job.State != job.Queued {
+			t.Errorf("promote(%s %s, %v) = %+v, want %t", c.j.State, c.j.Reason, c.now, got, c.want)
+		}
+	}
+}

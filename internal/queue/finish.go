@@ -29,7 +29,7 @@ func (s *Service) Finish(ctx context.Context, l job.Lease, out job.Outcome) erro
 			return 0, fenced(j, l.Fence)
 		}
 		last := &history[len(history)-1]
-		if canReturn(j, *last, l.Fence) {
+		if canReturn(j, *last) {
 			// Given up, but nobody else has begun: the outcome is still worth having.
 			c := comeBack(j, *last)
 			if _, err := apply(ctx, tx, c); err != nil {

@@ -242,6 +242,16 @@ func TestG9_AJobWhoseLeaseNeverArrivedIsStartedAgain(t *testing.T) {
 	})
 }
 
+func TestALeaseOnItsWayIsNotMissedForAnOlderOne(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *stage) {
+		s.must("attach w1", "submit a", "claim w1", "beat w1")
+		s.must("advance 17m", "claim w1")
+		// The second lease has not arrived yet either, but that is not its fault.
+		s.must("beat w1")
+		s.want("job a", "a RUNNING attempt 2 failures 0 losses 1 on w1")
+	})
+}
+
 func TestALateWorkerCannotFinishASuccessor(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		// The same worker holds an older and a newer attempt of one job.
