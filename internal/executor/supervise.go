@@ -62,7 +62,7 @@ type supervisor struct {
 	acted   phase
 	exit    job.Exit
 	usage   Usage
-	beatAt  time.Duration
+	beatAt  time.Duration // the first one is late: short runs need none
 	beatNo  int64
 
 	children chan os.Signal // SIGCHLD, or the end of an adopted leader
@@ -155,9 +155,6 @@ func (s *supervisor) open() (err error) {
 		return err
 	}
 	protectSupervisor()
-	if s.beats, err = createSlot(s.dir.file(beatFile)); err != nil {
-		return fmt.Errorf("prepare beat: %w", err)
-	}
 	if s.files.in, err = os.Open(os.DevNull); err != nil {
 		return err
 	}
@@ -304,7 +301,7 @@ const (
 	tick      = 200 * time.Millisecond
 	closeTick = 20 * time.Millisecond
 	beatEvery = 10 * time.Second
-	firstBeat = time.Second // short runs need none
+	firstBeat = time.Second
 )
 
 // follow returns when the leader has ended, and does meanwhile what limits and
@@ -440,13 +437,20 @@ func (s *supervisor) sample() Usage {
 	return u
 }
 
+// beat writes the sign of life. A full disk may prevent it, which is no harm:
+// the lock tells whether we live.
 func (s *supervisor) beat(now time.Duration) {
 	s.sample()
 	s.beatNo++
 	s.beatAt = now + beatEvery
-	if err := writeBeat(s.beats, beat{Sequence: s.beatNo, Boot: now, Usage: s.usage}); err != nil {
-		s.complain(fmt.Errorf("write beat: %w", err))
+	if s.beats == nil {
+		var err error
+		if s.beats, err = createSlot(s.dir.file(beatFile)); err != nil {
+			s.beats = nil
+			return
+		}
 	}
+	_ = writeBeat(s.beats, beat{Sequence: s.beatNo, Boot: now, Usage: s.usage})
 }
 
 // clear kills what the leader left, until nothing is left: killing a process
