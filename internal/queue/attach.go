@@ -131,7 +131,7 @@ func (a *attaching) takeOver(ctx context.Context, found []job.Found) error {
 	}
 	// What is left is of jobs that this installation does not know.
 	for _, f := range found {
-		if _, unknown := onDisk[f.ID]; unknown {
+		if _, unknown := onDisk[f.ID]; unknown && unreadable(ctx, a.tx, f.ID) == nil {
 			a.fenced = append(a.fenced, f)
 		}
 	}

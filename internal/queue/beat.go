@@ -62,7 +62,11 @@ func (s *Service) settle(ctx context.Context, tx store.Tx, worker string, held [
 	for _, h := range held {
 		j, exists := jobs[h.ID]
 		if !exists {
-			orders = append(orders, job.Order{ID: h.ID, Fence: h.Fence, Do: job.Drop, Why: "there is no such job"})
+			o := job.Order{ID: h.ID, Fence: h.Fence, Do: job.Drop, Why: "there is no such job"}
+			if err := unreadable(ctx, tx, h.ID); err != nil {
+				o.Do, o.Why = job.Carry, err.Error()
+			}
+			orders = append(orders, o)
 			continue
 		}
 		if j, err = s.returned(ctx, tx, j, worker, h.Fence); err != nil {

@@ -126,10 +126,6 @@ func (s *Service) startAll(ctx context.Context, tx store.Tx, w store.Worker, cho
 		ids[i] = c.ID
 	}
 	jobs, err := tx.LockJobs(ctx, ids)
-	if err != nil && len(ids) > 1 {
-		// One row that cannot be read must not keep the others from starting.
-		jobs, err = lockEach(ctx, tx, ids)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("lock %d jobs: %w", len(ids), err)
 	}
@@ -145,24 +141,6 @@ func (s *Service) startAll(ctx context.Context, tx store.Tx, w store.Worker, cho
 		changes = append(changes, start(j, w.Worker, w.Host, reuse, tx.Now()))
 	}
 	return changes, nil
-}
-
-// lockEach locks those jobs that can be read; the error is that of the last if
-// none can.
-func lockEach(ctx context.Context, tx store.Tx, ids []job.ID) ([]job.Job, error) {
-	var jobs []job.Job
-	var bad error
-	for _, id := range ids {
-		one, err := tx.LockJobs(ctx, []job.ID{id})
-		if err != nil {
-			bad = err
-		}
-		jobs = append(jobs, one...)
-	}
-	if len(jobs) > 0 {
-		bad = nil
-	}
-	return jobs, bad
 }
 
 // givenBack reports whether the next attempt of a job has a row already,

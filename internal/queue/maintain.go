@@ -89,9 +89,14 @@ func (s *Service) maintain(ctx context.Context, l *leader) (time.Duration, error
 	next := s.opt.Sweep
 	err = s.st.Read(ctx, func(tx store.ReadTx) error {
 		at, err := tx.NextDue(ctx)
-		if err == nil && !at.IsZero() {
+		switch {
+		case err != nil || at.IsZero():
+		case at.After(tx.Now()):
 			// Clocks are coarse: a little late is better than many times early.
 			next = min(next, max(at.Sub(tx.Now()), 10*time.Millisecond))
+		default:
+			// Due since a moment, or a row that cannot be changed.
+			next = min(next, lookAgain)
 		}
 		return err
 	})

@@ -129,10 +129,25 @@ func lockJob(ctx context.Context, tx store.Tx, t job.Tenant, id job.ID) (job.Job
 	if err != nil {
 		return job.Job{}, fmt.Errorf("lock job %s: %w", id, err)
 	}
+	if len(jobs) == 0 {
+		if err := unreadable(ctx, tx, id); err != nil {
+			return job.Job{}, err
+		}
+	}
 	if len(jobs) == 0 || t != "" && jobs[0].Tenant != t {
 		return job.Job{}, noJob(id)
 	}
 	return jobs[0], nil
+}
+
+// unreadable returns why a job that could not be locked is nevertheless there.
+// A row that this version cannot read is a fault of ours, for which no result
+// is refused and no program stopped; a job that is absent is nobody's.
+func unreadable(ctx context.Context, tx store.ReadTx, id job.ID) error {
+	if _, err := tx.Job(ctx, "", id); err != nil && job.CodeOf(err) != job.NotFound {
+		return fmt.Errorf("read job %s: %w", id, err)
+	}
+	return nil
 }
 
 func noJob(id job.ID) error {

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -428,5 +429,47 @@ func TestG17_AnotherTenantsJobIsAsAbsentAsNone(t *testing.T) {
 			}
 		}
 		s.want("job a", "a QUEUED attempt 0")
+	})
+}
+
+// damaged is a store with a row that cannot be read.
+type damaged struct {
+	store.Store
+	id job.ID
+}
+
+type damagedTx struct {
+	store.Tx
+	id job.ID
+}
+
+func (d damaged) Write(ctx context.Context, fn func(store.Tx) error) error {
+	return d.Store.Write(ctx, func(tx store.Tx) error { return fn(damagedTx{tx, d.id}) })
+}
+
+func (tx damagedTx) LockJobs(ctx context.Context, ids []job.ID) ([]job.Job, error) {
+	return tx.Tx.LockJobs(ctx, slices.DeleteFunc(slices.Clone(ids), func(id job.ID) bool { return id == tx.id }))
+}
+
+func (tx damagedTx) Job(ctx context.Context, t job.Tenant, id job.ID) (job.Job, error) {
+	if id == tx.id {
+		return job.Job{}, job.Errorf(job.Internal, "the row is damaged")
+	}
+	return tx.Tx.Job(ctx, t, id)
+}
+
+func TestARowThatCannotBeReadCostsNoProgramAndNoResult(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *stage) {
+		s.must("attach w1", "submit a", "submit b", "claim w1")
+		whole := s.q
+		s.q = queue.New(damaged{s.st, s.id("a")}, queue.Options{})
+		s.want("beat w1 held=a,b", "carry a fence 1: read job "+string(s.id("a"))+": the row is damaged\ncarry b fence 1")
+		if err := s.q.Finish(t.Context(), s.leases["a"], job.Outcome{}); job.CodeOf(err) != job.Internal {
+			t.Errorf("Finish: %v, want internal, so that the worker tries again", err)
+		}
+		s.want("attach w1 found=a#1,b#1,c#1", "carry b#1 fence 2\nfenced c#1")
+		s.q = whole
+		s.must("finish b")
+		s.want("job a", "a RUNNING attempt 1 on w1")
 	})
 }
