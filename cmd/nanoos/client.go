@@ -57,14 +57,19 @@ func (a *app) runningServer() (info announcement, path string, err error) {
 		return info, "the configuration", err
 	}
 	path = filepath.Join(cfg.Data, announcementFile)
+	info, err = readAnnouncement(path)
+	return info, path, err
+}
+
+func readAnnouncement(path string) (info announcement, err error) {
 	raw, err := readBounded(path, 64<<10)
 	if err != nil {
-		return info, path, err
+		return info, err
 	}
 	if err := json.Unmarshal(raw, &info); err != nil {
-		return info, path, fmt.Errorf("read %s: %w", path, err)
+		return info, fmt.Errorf("read %s: %w", path, err)
 	}
-	return info, path, nil
+	return info, nil
 }
 
 // recentJobs are the newest jobs, ended ones too.

@@ -50,9 +50,10 @@ type node struct {
 // part fails.
 func openNode(ctx context.Context, cfg config, log *slog.Logger) (n *node, err error) {
 	n = &node{cfg: cfg, log: log, engines: engines()}
+	opened := n // a return of nil, err sets n before the deferred call
 	defer func() {
 		if err != nil {
-			n.close()
+			opened.close()
 		}
 	}()
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {

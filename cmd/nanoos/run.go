@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -46,82 +47,128 @@ nanoos run in.lammps --cores 2 --set temperature=300`,
 	return cmd
 }
 
-// runLabel marks the jobs of an embedded server, so that the same command finds
+// runLabel marks the jobs of a private server, so that the same command finds
 // again what it had started.
 const runLabel = "nanoos.run"
 
 func (a *app) run(ctx context.Context, drafts []*draft, o waitOptions) error {
-	c, embedded, stop, err := a.runServer(ctx)
+	server, err := a.runServer(ctx)
 	if err != nil {
 		return err
 	}
-	defer stop()
+	defer func() { server.stop() }()
 	var jobs []api.Job
 	for _, d := range drafts {
-		j, err := a.startOrRejoin(ctx, c, d, embedded)
+		j, err := a.startOrRejoin(ctx, server, d)
 		if err != nil {
 			return err
 		}
 		jobs = append(jobs, j)
 	}
-	f := newFollower(c, jobs)
+	f := newFollower(server.c, jobs)
 	v, err := a.newView(o.progress)
 	if err != nil {
 		return err
 	}
-	err = f.run(ctx, v, f.allEnded)
+	for {
+		err = f.run(ctx, v, func() bool { return f.allEnded() || f.away && server.borrowed })
+		if err != nil || f.allEnded() {
+			break
+		}
+		// The command whose server this was has ended; its jobs go on.
+		if server, err = a.succeed(ctx); err != nil {
+			break
+		}
+		f.c, f.away = server.c, false
+	}
 	v.close()
 	if err != nil && ctx.Err() != nil {
-		a.noteLeft(f.copies(), embedded)
+		a.noteLeft(f.copies(), server.private)
 		return quietExit(exitInterrupted)
 	}
 	if err != nil {
 		return err
 	}
 	last := f.copies()
-	if err := a.showRuns(ctx, c, last); err != nil {
+	if err := a.showRuns(ctx, server.c, last); err != nil {
 		return err
 	}
 	return exitWith(outcome(last, o.converged))
 }
 
-// runServer is the server that runs, or one of our own in this process.
-func (a *app) runServer(ctx context.Context) (c *api.Client, embedded bool, stop func(), err error) {
-	nothing := func() {}
-	c, err = a.client()
-	if err == nil {
-		_, err = c.Version(ctx)
+// runServer is a server that run uses.
+type runServer struct {
+	c        *api.Client
+	private  bool // it lives only as long as a command that runs jobs
+	borrowed bool // that command is another one
+	stop     func()
+}
+
+// runServer is the server that runs, or that of another run, or one of our own
+// in this process.
+func (a *app) runServer(ctx context.Context) (runServer, error) {
+	s := runServer{stop: func() {}}
+	var err error
+	if s.c, err = a.client(); err == nil {
+		_, err = s.c.Version(ctx)
 	}
 	if err == nil {
-		return c, false, nothing, nil
+		return s, nil
 	}
 	if job.CodeOf(err) != job.Unavailable || a.opt.url != "" || a.getenv("NANOOS_URL") != "" {
-		return nil, false, nothing, err
+		return s, err
 	}
 	cfg, err := loadConfig(a.getenv)
 	if err != nil {
-		return nil, false, nothing, err
+		return s, err
 	}
+	s.private = true
 	dir := filepath.Join(cfg.Data, "run")
+	if info, err := readAnnouncement(filepath.Join(dir, announcementFile)); err == nil {
+		s.c = api.NewClient(info.URL, "")
+		if _, err := s.c.Version(ctx); err == nil {
+			s.borrowed = true
+			return s, nil
+		}
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, false, nothing, fmt.Errorf("make the data directory: %w", err)
+		return s, fmt.Errorf("make the data directory: %w", err)
 	}
-	log, err := os.OpenFile(filepath.Join(dir, "server.log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	log, err := os.OpenFile(filepath.Join(dir, "server.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, false, nothing, fmt.Errorf("open the log of the embedded server: %w", err)
+		return s, fmt.Errorf("open the log of the embedded server: %w", err)
 	}
-	url, stopServer, err := startEmbedded(ctx, dir, log)
+	url, stop, err := startEmbedded(ctx, dir, log)
 	if err != nil {
 		log.Close()
-		return nil, false, nothing, err
+		return s, err
 	}
-	return api.NewClient(url, ""), true, func() { stopServer(); log.Close() }, nil
+	s.c, s.stop = api.NewClient(url, ""), func() { stop(); log.Close() }
+	return s, nil
 }
 
-// startOrRejoin submits a draft; on an embedded server it first looks for the
+// succeed finds a server again after the one that was borrowed has gone. For a
+// moment that one may still hold the database.
+func (a *app) succeed(ctx context.Context) (s runServer, err error) {
+	const tries, pause = 50, 200 * time.Millisecond
+	for range tries {
+		if s, err = a.runServer(ctx); err == nil {
+			return s, nil
+		}
+		select {
+		case <-ctx.Done():
+			return runServer{stop: func() {}, private: true}, context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+	return s, err
+}
+
+// startOrRejoin submits a draft; on a private server it first looks for the
 // same job, still going on since an earlier command was interrupted.
-func (a *app) startOrRejoin(ctx context.Context, c *api.Client, d *draft, embedded bool) (api.Job, error) {
-	if !embedded {
+func (a *app) startOrRejoin(ctx context.Context, server runServer, d *draft) (api.Job, error) {
+	c := server.c
+	if !server.private {
 		return a.submitOne(ctx, c, d)
 	}
 	digest, err := d.digest()
@@ -171,7 +218,7 @@ func (d *draft) digest() (string, error) {
 }
 
 // noteLeft says what happens to jobs that are no longer followed.
-func (a *app) noteLeft(jobs []api.Job, embedded bool) {
+func (a *app) noteLeft(jobs []api.Job, private bool) {
 	open := 0
 	for i := range jobs {
 		if !ended(&jobs[i]) {
@@ -180,10 +227,10 @@ func (a *app) noteLeft(jobs []api.Job, embedded bool) {
 	}
 	switch {
 	case open == 0:
-	case embedded:
-		a.note("stopped following; %s that started goes on without us. The same command again goes on following.", countOf(open, "job"))
+	case private:
+		a.note("stopped following; what has started goes on without us. The same command again goes on following it.")
 	default:
-		a.note("stopped following; %s goes on at the server: nanoos watch %s", countOf(open, "job"), idList(jobs))
+		a.note("stopped following; the server goes on with it: nanoos wait %s", idList(jobs))
 	}
 }
 
