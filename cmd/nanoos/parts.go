@@ -48,36 +48,38 @@ type node struct {
 
 // openNode joins the parts. What it has opened it closes again when a later
 // part fails.
-func openNode(ctx context.Context, cfg config, log *slog.Logger) (n *node, err error) {
-	n = &node{cfg: cfg, log: log, engines: engines()}
-	opened := n // a return of nil, err sets n before the deferred call
-	defer func() {
-		if err != nil {
-			opened.close()
-		}
-	}()
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
-		return nil, &job.Error{Code: job.Invalid, Message: "cannot make the data directory", Why: err.Error(), Fix: "choose another with --data"}
-	}
-	if n.store, err = sqlite.Open(filepath.Join(cfg.Data, "nanoos.db"), sqlite.Options{}); err != nil {
-		return nil, fmt.Errorf("open the database: %w", err)
-	}
-	if n.artifacts, err = artifact.OpenDir(filepath.Join(cfg.Data, "artifacts")); err != nil {
+func openNode(ctx context.Context, cfg config, log *slog.Logger) (*node, error) {
+	n := &node{cfg: cfg, log: log, engines: engines()}
+	if err := n.open(ctx); err != nil {
+		n.close()
 		return nil, err
 	}
-	if n.executor, err = executor.NewLocal(executor.LocalOptions{StateDir: cfg.Data}); err != nil {
-		return nil, fmt.Errorf("prepare local runs: %w", err)
+	return n, nil
+}
+
+func (n *node) open(ctx context.Context) (err error) {
+	if err := os.MkdirAll(n.cfg.Data, 0o700); err != nil {
+		return &job.Error{Code: job.Invalid, Message: "cannot make the data directory", Why: err.Error(), Fix: "choose another with --data"}
 	}
-	if n.machine, err = worker.FindMachine(n.engines, cfg.Settings, cfg.Data); err != nil {
-		return nil, err
+	if n.store, err = sqlite.Open(filepath.Join(n.cfg.Data, "nanoos.db"), sqlite.Options{}); err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	if n.artifacts, err = artifact.OpenDir(filepath.Join(n.cfg.Data, "artifacts")); err != nil {
+		return err
+	}
+	if n.executor, err = executor.NewLocal(executor.LocalOptions{StateDir: n.cfg.Data}); err != nil {
+		return fmt.Errorf("prepare local runs: %w", err)
+	}
+	if n.machine, err = worker.FindMachine(n.engines, n.cfg.Settings, n.cfg.Data); err != nil {
+		return err
 	}
 	if err := n.openQueue(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if err := n.openWorker(); err != nil {
-		return nil, err
+		return err
 	}
-	return n, n.openServer(ctx)
+	return n.openServer(ctx)
 }
 
 func (n *node) openQueue(ctx context.Context) error {
