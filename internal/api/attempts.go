@@ -99,8 +99,8 @@ func plainName(safe string) string {
 	return b.String()
 }
 
-// keptFile finds one file of one attempt, of its last owner that stored any.
-func (s *Server) keptFile(ctx context.Context, id job.ID, fences []job.Fence, name string) (artifact.Info, error) {
+// findKept finds one file of one attempt, of its last owner that stored any.
+func (s *Server) findKept(ctx context.Context, id job.ID, fences []job.Fence, name string) (artifact.Info, error) {
 	for _, fence := range slices.Backward(fences) {
 		info, err := s.Artifacts.Stat(ctx, artifact.RunKey(id, fence, name))
 		if job.CodeOf(err) != job.NotFound {

@@ -251,7 +251,7 @@ func TestG13_ACancelThatComesTooLateIsAConflict(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	r.attach()
 	ctx := t.Context()
-	done := r.submit(JobRequest{Engine: "mock", Name: "done"})
+	r.submit(JobRequest{Engine: "mock", Name: "done"})
 	r.finish(r.claim(), nil)
 	if _, err := r.client.Cancel(ctx, "done", ""); job.CodeOf(err) != job.Conflict {
 		t.Errorf("error is %v", err)
@@ -286,7 +286,6 @@ func TestG13_ACancelThatComesTooLateIsAConflict(t *testing.T) {
 	if _, err := r.client.Result(ctx, "waits"); job.CodeOf(err) != job.NotFound {
 		t.Errorf("error is %v", err)
 	}
-	_ = done
 }
 
 func TestAListSelectsByEverythingItOffers(t *testing.T) {

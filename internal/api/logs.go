@@ -167,7 +167,7 @@ func (s *Server) openStored(ctx context.Context, l logRequest) (io.ReadSeekClose
 	if err != nil {
 		return nil, err
 	}
-	info, err := s.keptFile(ctx, l.id, fences[l.attempt], l.stream)
+	info, err := s.findKept(ctx, l.id, fences[l.attempt], l.stream)
 	if job.CodeOf(err) == job.NotFound {
 		return nil, nil
 	}

@@ -79,7 +79,9 @@ func (s *Server) observed(next http.Handler) http.Handler {
 		setDeadline(http.NewResponseController(w).SetWriteDeadline, answerTimeout)
 		defer func() {
 			p := recover()
-			if p != nil && p != http.ErrAbortHandler {
+			// A client that left in the middle of its answer is no fault.
+			gone := answer.status != 0 && r.Context().Err() != nil
+			if p != nil && p != http.ErrAbortHandler && !gone {
 				info.fail = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 				if answer.status == 0 {
 					s.deny(answer, r, info.fail)
@@ -331,6 +333,3 @@ func (c *streamCap) enter(remote string) (leave func(), err error) {
 		}
 	}, nil
 }
-
-// Digest is the form in which a server knows a token.
-func Digest(token string) [sha256.Size]byte { return sha256.Sum256([]byte(token)) }

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -93,7 +94,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	}
 	opt := Options{Version: "1.2.3", StartedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Listen: "127.0.0.1:8080"}
 	if o.token != "" {
-		opt.Token = new(Digest(o.token))
+		opt.Token = new(sha256.Sum256([]byte(o.token)))
 	}
 	r.server = New(Deps{
 		Store: st, Queue: r.queue, Artifacts: files, Engines: engines, Inputs: inputs, Live: r.live,
