@@ -18,6 +18,10 @@ import (
 const (
 	defaultPage = 50
 	maxPage     = 500
+	// sparse is how many jobs of a state are sorted for a page. Beyond it the
+	// page is found sooner by walking over all jobs in their order, for then
+	// every other job or so is of that state.
+	sparse = 10_000
 )
 
 const selectPage = `
@@ -28,7 +32,14 @@ FROM json_each(?) e CROSS JOIN jobs j ON j.seq = e.value` + jobJoins
 // from the indexes, the second reads them.
 func (tx *readTx) Jobs(ctx context.Context, q store.JobQuery) ([]job.Job, store.Cursor, error) {
 	limit := cmp.Or(q.Limit, defaultPage)
-	sel, err := newSelection(q, limit+1)
+	if err := checkQuery(q); err != nil {
+		return nil, "", err
+	}
+	counts, err := tx.Counts(ctx, "")
+	if err != nil {
+		return nil, "", err
+	}
+	sel, err := newSelection(q, counts, limit+1)
 	if err != nil {
 		return nil, "", err
 	}
@@ -51,8 +62,20 @@ func (tx *readTx) Jobs(ctx context.Context, q store.JobQuery) ([]job.Job, store.
 	return jobs, next, err
 }
 
+func checkQuery(q store.JobQuery) error {
+	if q.Limit < 0 || q.Limit > maxPage {
+		return job.Errorf(job.Invalid, "limit %d is outside 1…%d", q.Limit, maxPage)
+	}
+	for _, s := range q.States {
+		if !slices.Contains(job.States, s) {
+			return job.Errorf(job.Invalid, "there is no state %q", s)
+		}
+	}
+	return nil
+}
+
 // selection is a query for the seqs of a page. It is a union of one ordered
-// branch per state, so that each can walk its own index and stop.
+// branch per state, so that each uses the index of that state and stops early.
 type selection struct {
 	branches []string
 	args     []any
@@ -67,15 +90,7 @@ func (s *selection) String() string {
 	return "SELECT seq FROM (" + strings.Join(s.branches, ") UNION ALL SELECT seq FROM (") + ") ORDER BY seq" + s.order + " LIMIT " + strconv.Itoa(s.limit)
 }
 
-func newSelection(q store.JobQuery, limit int) (*selection, error) {
-	if q.Limit < 0 || q.Limit > maxPage {
-		return nil, job.Errorf(job.Invalid, "limit %d is outside 1…%d", q.Limit, maxPage)
-	}
-	for _, s := range q.States {
-		if !slices.Contains(job.States, s) {
-			return nil, job.Errorf(job.Invalid, "there is no state %q", s)
-		}
-	}
+func newSelection(q store.JobQuery, counts []store.Count, limit int) (*selection, error) {
 	s := &selection{order: " DESC", limit: limit}
 	if q.Oldest {
 		s.order = ""
@@ -90,16 +105,46 @@ func newSelection(q store.JobQuery, limit int) (*selection, error) {
 	}
 	if len(states) == 0 {
 		s.add("jobs j", common, args)
+		return s, nil
+	}
+	jobs := map[job.State]int64{}
+	for _, c := range counts {
+		jobs[c.State] += c.Jobs
 	}
 	for _, state := range states {
-		where := append([]string{"j.state = '" + string(state) + "'"}, common...)
-		if state.Terminal() && !q.Updated.IsZero() {
-			s.add("jobs j INDEXED BY jobs_ended_at", append(where, "j.ended_at >= ?", "j.ended_at > 0"), append(slices.Clone(args), micros(q.Updated)))
-		} else {
-			s.add("jobs j", where, args)
+		from, where, args := "jobs j", []string{"j.state = '" + string(state) + "'"}, slices.Clone(args)
+		if len(q.Labels) == 0 { // else the labels pick the rows
+			from += index(state, q, jobs[state])
 		}
+		where = append(where, common...)
+		if state.Terminal() && !q.Updated.IsZero() {
+			where, args = append(where, "j.ended_at > 0", "j.ended_at >= ?"), append(args, micros(q.Updated))
+		}
+		s.add(from, where, args)
 	}
 	return s, nil
+}
+
+// index says how to find the jobs of a state. It names what the planner cannot
+// know without statistics.
+func index(state job.State, q store.JobQuery, jobs int64) string {
+	switch {
+	case state.Terminal() && !q.Updated.IsZero():
+		return " INDEXED BY jobs_ended_at"
+	case state == job.Completed:
+		return " INDEXED BY jobs_completed"
+	case state == job.Failed:
+		return " INDEXED BY jobs_failed"
+	case state == job.Cancelled:
+		return " INDEXED BY jobs_cancelled"
+	case jobs > sparse:
+		return " NOT INDEXED"
+	case state == job.Pending:
+		return " INDEXED BY jobs_due"
+	case state == job.Queued:
+		return " INDEXED BY jobs_claim"
+	}
+	return " INDEXED BY jobs_running"
 }
 
 func (s *selection) add(from string, where []string, args []any) {
@@ -206,7 +251,7 @@ const selectResolve = `
 SELECT j.id FROM jobs j
 WHERE (?2 = '' OR j.tenant = ?2) AND j.seq IN (
 	SELECT seq FROM jobs WHERE id >= ?1 AND id < ?3
-	UNION SELECT seq FROM jobs WHERE substr(id, -length(?1)) = ?1
+	UNION SELECT seq FROM jobs INDEXED BY jobs_id WHERE substr(id, -length(?1)) = ?1
 	UNION SELECT seq FROM specs WHERE name = ?1 AND name <> '')
 ORDER BY j.seq DESC LIMIT ?4`
 

@@ -35,7 +35,7 @@ CREATE INDEX lanes_running ON lanes (id) WHERE running > 0;
 -- What claims and finishes rewrite, and nothing else.
 CREATE TABLE jobs (
     seq        INTEGER PRIMARY KEY AUTOINCREMENT,
-    id         TEXT    NOT NULL UNIQUE,
+    id         TEXT    NOT NULL,
     tenant     TEXT    NOT NULL,
     lane       INTEGER NOT NULL REFERENCES lanes (id),
     state      TEXT    NOT NULL,
@@ -58,12 +58,16 @@ CREATE TABLE jobs (
     rev        INTEGER NOT NULL
 ) STRICT;
 
+CREATE UNIQUE INDEX jobs_id ON jobs (id);
+
 -- One partial index per question, so that none tempts the planner away from
 -- the claim's, and a job is in no more of them than its state needs.
 CREATE INDEX jobs_claim ON jobs (lane, priority DESC, seq) WHERE state = 'QUEUED';
 CREATE INDEX jobs_due ON jobs (run_at) WHERE state = 'PENDING';
 CREATE INDEX jobs_running ON jobs (worker) WHERE state = 'RUNNING';
-CREATE INDEX jobs_ended ON jobs (state, seq) WHERE state IN ('COMPLETED', 'FAILED', 'CANCELLED');
+CREATE INDEX jobs_completed ON jobs (seq) WHERE state = 'COMPLETED';
+CREATE INDEX jobs_failed ON jobs (seq) WHERE state = 'FAILED';
+CREATE INDEX jobs_cancelled ON jobs (seq) WHERE state = 'CANCELLED';
 CREATE INDEX jobs_ended_at ON jobs (ended_at) WHERE ended_at > 0;
 
 -- Written once, with the job.

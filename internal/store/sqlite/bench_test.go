@@ -1,0 +1,254 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/store"
+)
+
+// BenchmarkSubmit stores one job with its event per call.
+func BenchmarkSubmit(b *testing.B) {
+	for _, callers := range []int{1, 8, 64} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			s := openAt(b, filepath.Join(b.TempDir(), "nanoos.db"), Options{})
+			defer s.Close()
+			cpu := cpuTime()
+			b.ResetTimer()
+			together(b, callers, func() error { return submit(s, benchJob(1)) })
+			report(b, s, cpu)
+		})
+	}
+}
+
+// BenchmarkBulk stores 1000 jobs per call; one op is one job.
+func BenchmarkBulk(b *testing.B) {
+	s := openAt(b, filepath.Join(b.TempDir(), "nanoos.db"), Options{})
+	defer s.Close()
+	cpu := cpuTime()
+	b.ResetTimer()
+	fill(b, s, b.N, 1)
+	report(b, s, cpu)
+}
+
+// BenchmarkDrain claims jobs and finishes them with a result of 300 bytes, by
+// several callers at once, in batches; one op is one job.
+func BenchmarkDrain(b *testing.B) {
+	for _, c := range []struct{ callers, batch int }{{1, 1}, {8, 1}, {1, 20}, {4, 20}, {1, 100}} {
+		b.Run(fmt.Sprintf("callers=%d/batch=%d", c.callers, c.batch), func(b *testing.B) {
+			s := openAt(b, filepath.Join(b.TempDir(), "nanoos.db"), Options{})
+			defer s.Close()
+			fill(b, s, b.N, 1)
+			lane := onlyLane(b, s)
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			cpu := cpuTime()
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for range c.callers {
+				wg.Go(func() {
+					for left.Load() > 0 {
+						n, err := claimAndFinish(s, lane, c.batch)
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						left.Add(-int64(n))
+					}
+				})
+			}
+			wg.Wait()
+			report(b, s, cpu)
+		})
+	}
+}
+
+// BenchmarkHeads reads what a claim reads, with nothing else queued and behind
+// jobs that do not fit; the second must not cost three times the first.
+func BenchmarkHeads(b *testing.B) {
+	for _, others := range []int{0, 150_000} {
+		b.Run(fmt.Sprintf("others=%d", others), func(b *testing.B) {
+			s := openAt(b, filepath.Join(b.TempDir(), "nanoos.db"), Options{})
+			defer s.Close()
+			fill(b, s, others, 128)
+			fill(b, s, 100, 1)
+			for b.Loop() {
+				err := s.Read(context.Background(), func(tx store.ReadTx) error {
+					lanes, err := tx.Lanes(context.Background())
+					if err != nil {
+						return err
+					}
+					fits := lanes[len(lanes)-1].ID
+					heads, err := tx.Heads(context.Background(), []store.LaneID{fits}, 16)
+					if len(heads) != 16 {
+						return fmt.Errorf("there are %d heads", len(heads))
+					}
+					return err
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+var benchParams = json.RawMessage(`{"note":"` + strings.Repeat("x", 400) + `"}`)
+
+func benchJob(cpus int) job.Job {
+	now := time.Now()
+	return job.Job{
+		ID: job.NewID(), Tenant: job.DefaultTenant, State: job.Queued, CreatedAt: now, QueuedAt: now,
+		Spec: job.Spec{Name: "bench", Queue: job.DefaultQueue, Engine: "mock", Params: benchParams, Priority: job.PriorityNormal,
+			Demand: job.Demand{CPUs: cpus, Memory: job.MemoryQuantum}, Walltime: job.DefaultWalltime, Retry: job.DefaultRetry},
+	}
+}
+
+func submit(s *Store, jobs ...job.Job) error {
+	ctx := context.Background()
+	return s.Write(ctx, func(tx store.Tx) error {
+		if err := tx.InsertJobs(ctx, jobs, make([]string, len(jobs))); err != nil {
+			return err
+		}
+		return tx.AppendEvents(ctx, eventsOf(jobs, job.EventSubmitted))
+	})
+}
+
+func eventsOf(jobs []job.Job, kind job.EventKind) []job.Event {
+	ev := make([]job.Event, len(jobs))
+	for i, j := range jobs {
+		ev[i] = job.Event{Tenant: j.Tenant, Job: j.ID, Kind: kind, Data: json.RawMessage(`{"by":"bench"}`)}
+	}
+	return ev
+}
+
+var benchResult = json.RawMessage(`{"summary":"` + strings.Repeat("y", 280) + `"}`)
+
+// claimAndFinish is what a worker's claim and finish do to the store.
+func claimAndFinish(s *Store, lane store.LaneID, n int) (int, error) {
+	ctx := context.Background()
+	var jobs []job.Job
+	err := s.Write(ctx, func(tx store.Tx) error {
+		heads, err := tx.Heads(ctx, []store.LaneID{lane}, n)
+		if err != nil {
+			return err
+		}
+		ids := make([]job.ID, len(heads))
+		for i, h := range heads {
+			ids[i] = h.ID
+		}
+		if jobs, err = tx.LockJobs(ctx, ids); err != nil {
+			return err
+		}
+		return saveAll(ctx, tx, jobs, job.EventStarted, tx.InsertAttempts, func(j *job.Job) {
+			j.State, j.Worker, j.StartedAt = job.Running, "bench", tx.Now()
+			j.Attempt++
+			j.Fence++
+		})
+	})
+	if err != nil || len(jobs) == 0 {
+		return 0, err
+	}
+	ids := make([]job.ID, len(jobs))
+	for i, j := range jobs {
+		ids[i] = j.ID
+	}
+	err = s.Write(ctx, func(tx store.Tx) error {
+		if jobs, err = tx.LockJobs(ctx, ids); err != nil {
+			return err
+		}
+		return saveAll(ctx, tx, jobs, job.EventCompleted, tx.SaveAttempts, func(j *job.Job) {
+			j.State, j.EndedAt, j.Result = job.Completed, tx.Now(), benchResult
+		})
+	})
+	return len(jobs), err
+}
+
+func saveAll(ctx context.Context, tx store.Tx, jobs []job.Job, kind job.EventKind,
+	attempts func(context.Context, []job.Attempt) error, change func(*job.Job)) error {
+	as := make([]job.Attempt, len(jobs))
+	for i := range jobs {
+		change(&jobs[i])
+		as[i] = job.Attempt{Job: jobs[i].ID, Number: jobs[i].Attempt, Worker: "bench", StartedAt: tx.Now()}
+	}
+	if err := tx.SaveJobs(ctx, jobs); err != nil {
+		return err
+	}
+	if err := attempts(ctx, as); err != nil {
+		return err
+	}
+	return tx.AppendEvents(ctx, eventsOf(jobs, kind))
+}
+
+// fill queues n jobs of one lane.
+func fill(b *testing.B, s *Store, n, cpus int) {
+	b.Helper()
+	for n > 0 {
+		jobs := make([]job.Job, min(n, 1000))
+		for i := range jobs {
+			jobs[i] = benchJob(cpus)
+		}
+		if err := submit(s, jobs...); err != nil {
+			b.Fatal(err)
+		}
+		n -= len(jobs)
+	}
+}
+
+func onlyLane(b *testing.B, s *Store) (id store.LaneID) {
+	b.Helper()
+	err := s.Read(context.Background(), func(tx store.ReadTx) error {
+		lanes, err := tx.Lanes(context.Background())
+		id = lanes[0].ID
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return id
+}
+
+// together runs b.N calls of fn from several goroutines.
+func together(b *testing.B, callers int, fn func() error) {
+	var begun atomic.Int64
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for begun.Add(1) <= int64(b.N) {
+				if err := fn(); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// report adds what is comparable between machines of different load: the
+// processor time of an op.
+func report(b *testing.B, s *Store, cpu time.Duration) {
+	b.StopTimer()
+	b.ReportMetric(float64((cpuTime()-cpu).Microseconds())/float64(b.N), "cpu-µs/op")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
+	if st := s.Stats(); st.Commits > 0 {
+		b.ReportMetric(float64(st.Ops)/float64(st.Commits), "ops/commit")
+		b.ReportMetric(float64(st.AvgCommit.Microseconds()), "commit-µs")
+	}
+}
+
+// cpuTime is what the process has used so far.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
