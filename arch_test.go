@@ -30,15 +30,16 @@ const module = "github.com/nano-os/nanoos/"
 // importRules is the architecture: "a, b < c" means that c may import a and b
 // of our packages, and nothing else. Tests may import more.
 const importRules = `
-NONE                                                < job, crystal
+NONE                                                < job, crystal, engine/mock
 job                                                 < artifact, executor, store
-job, crystal                                        < engine
+job, crystal, engine/mock                           < engine
+executor, engine/mock                               < early
 job, store                                          < store/sqlite, store/storetest
 job, crystal, engine                                < engine/qe, engine/lammps
 job, store                                          < queue
 job, engine, executor, artifact                     < worker
 job, crystal, engine, artifact, store, queue        < api
-job, crystal, engine, engine/qe, engine/lammps, executor, artifact, store, store/sqlite, queue, worker, api < cmd/nanoos
+job, crystal, engine, engine/qe, engine/lammps, executor, artifact, store, store/sqlite, queue, worker, api, early < cmd/nanoos
 `
 
 // libraries names the only packages of ours that may import a module.
@@ -63,7 +64,7 @@ var libraries = map[string][]string{
 
 // clockPackages are where time.Now may be called: the edges. The core takes the
 // time as an argument, so that it can be tested and replayed (G10).
-var clockPackages = []string{"cmd/nanoos", "internal/worker", "internal/api", "internal/executor", "internal/store/sqlite"}
+var clockPackages = []string{"cmd/nanoos", "internal/worker", "internal/api", "internal/executor", "internal/store/sqlite", "internal/engine/mock"}
 
 type goPackage struct {
 	ImportPath string

@@ -8,22 +8,15 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/nano-os/nanoos/internal/engine"
-	"github.com/nano-os/nanoos/internal/executor"
+	// Supervisors, stages and the mock engine are this binary too, and branch
+	// off here.
+	_ "github.com/nano-os/nanoos/internal/early"
 )
 
 // version is set by the linker.
 var version = "unknown"
 
 func main() {
-	// Supervisors and the mock engine are this binary too. They are many and
-	// small, so they branch off before anything is set up.
-	if code, handled := executor.Main(os.Args); handled {
-		os.Exit(code)
-	}
-	if len(os.Args) == 2 && os.Args[1] == engine.MockCommand {
-		os.Exit(runMock(os.Stdout, os.Stderr))
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := execute(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr})
 	stop()

@@ -7,11 +7,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 
 	"github.com/nano-os/nanoos/internal/crystal"
+	"github.com/nano-os/nanoos/internal/engine/mock"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -22,45 +22,8 @@ type Mock struct{}
 
 var _ Engine = Mock{}
 
-// MockProgram is the program of the mock engine: nanoos itself, with MockCommand
-// as its first argument.
-const (
-	MockProgram = "nanoos"
-	MockCommand = "mock-engine"
-)
-
-// Files of a mock run in its work directory.
-const (
-	MockParamsFile = "mock.json"
-	MockResultFile = "mock_result.json"
-	MockStopFile   = "STOP"
-)
-
-// MockStopped is the line that the program prints when the stop file ended it.
-const MockStopped = "stopped by request"
-
-// MockParams are the knobs; see the schema for what they do.
-type MockParams struct {
-	Steps         int     `json:"steps"`
-	StepSeconds   float64 `json:"step_seconds"`
-	As            string  `json:"as"`
-	Seed          int64   `json:"seed"`
-	Converge      bool    `json:"converge"`
-	FailAtStep    int     `json:"fail_at_step,omitempty"`
-	FailAttempts  int     `json:"fail_attempts,omitempty"`
-	ExitCode      *int    `json:"exit_code,omitempty"`
-	Signal        string  `json:"signal,omitempty"`
-	MemoryMB      int64   `json:"memory_mb,omitempty"`
-	OutputBytes   int64   `json:"output_bytes,omitempty"`
-	Children      int     `json:"children,omitempty"`
-	IgnoreSIGTERM bool    `json:"ignore_sigterm,omitempty"`
-}
-
-// MockResult is what the program leaves when it comes to its end.
-type MockResult struct {
-	Steps     int  `json:"steps"`
-	Converged bool `json:"converged"`
-}
+// MockProgram is the program of the mock engine: nanoos itself.
+const MockProgram = mock.Program
 
 //go:embed mock.schema.json
 var mockSchema []byte
@@ -89,30 +52,17 @@ func (Mock) Plan(spec job.Spec, _ Inputs) (*Plan, error) {
 		return nil, fmt.Errorf("encode mock parameters: %w", err)
 	}
 	return &Plan{
-		Files: map[string][]byte{MockParamsFile: append(params, '\n')},
-		Steps: []Step{{Program: MockProgram, Args: []string{MockCommand}}},
-		Stop:  SoftStop{Create: []string{MockStopFile}},
-		Keep:  []string{MockParamsFile, MockResultFile},
+		Files: map[string][]byte{mock.ParamsFile: append(params, '\n')},
+		Steps: []Step{{Program: MockProgram, Args: []string{mock.Command}}},
+		Stop:  SoftStop{Create: []string{mock.StopFile}},
+		Keep:  []string{mock.ParamsFile, mock.ResultFile},
 	}, nil
 }
 
-func mockParams(raw json.RawMessage) (MockParams, []job.Problem) {
-	p := MockParams{Steps: 4, StepSeconds: 2.5, As: "generic", Converge: true}
+func mockParams(raw json.RawMessage) (mock.Params, []job.Problem) {
+	p := mock.Params{Steps: 4, StepSeconds: 2.5, As: "generic", Converge: true}
 	problems := Decode(mockSchema, raw, &p)
 	return p, problems
-}
-
-// MockStage names step i of n: the four phases of the NANO-OS dummy job.
-func MockStage(i, n int) string {
-	names := []string{"Initializing", "Processing", "Analyzing", "Finalizing"}
-	return names[min((i-1)*len(names)/max(n, 1), len(names)-1)]
-}
-
-// MockEnergy is the energy in eV that step i of a run prints: it settles towards
-// a value that the seed chooses.
-func MockEnergy(seed int64, i int) float64 {
-	r := rand.New(rand.NewPCG(uint64(seed), 0))
-	return -100*(1+r.Float64()) + 10/float64(int64(1)<<min(i, 40))
 }
 
 // Monitor implements Engine.
@@ -155,11 +105,6 @@ type mockStep struct {
 	energy float64
 }
 
-// MockStepLine is the line that the program prints for a finished step.
-func MockStepLine(i, n int, energy float64) string {
-	return fmt.Sprintf("step %d/%d %s energy %.6f eV\n", i, n, MockStage(i, n), energy)
-}
-
 func parseMockStep(line string) (s mockStep, ok bool) {
 	f := strings.Fields(line)
 	if len(f) != 6 || f[0] != "step" || f[3] != "energy" {
@@ -179,7 +124,7 @@ func parseMockStep(line string) (s mockStep, ok bool) {
 
 // Recognise implements Engine: a mock run has its parameter file.
 func (Mock) Recognise(files fs.FS) float64 {
-	if _, err := fs.Stat(files, MockParamsFile); err == nil {
+	if _, err := fs.Stat(files, mock.ParamsFile); err == nil {
 		return 1
 	}
 	return 0
@@ -187,10 +132,10 @@ func (Mock) Recognise(files fs.FS) float64 {
 
 // Parse implements Engine.
 func (Mock) Parse(r Run) (*Result, error) {
-	p := MockParams{Steps: 4, As: "generic", Converge: true}
-	if raw, err := fs.ReadFile(r.Files, MockParamsFile); err == nil {
+	p := mock.Params{Steps: 4, As: "generic", Converge: true}
+	if raw, err := fs.ReadFile(r.Files, mock.ParamsFile); err == nil {
 		if err := json.Unmarshal(raw, &p); err != nil {
-			return nil, fmt.Errorf("read %s: %w", MockParamsFile, err)
+			return nil, fmt.Errorf("read %s: %w", mock.ParamsFile, err)
 		}
 	}
 	out, err := readMockOutput(r.Files)
@@ -200,8 +145,8 @@ func (Mock) Parse(r Run) (*Result, error) {
 	res := &Result{Verdict: job.NotApplicable, Summary: Summary{Program: "mock"}}
 	out.fill(res, p, r.Spec)
 
-	var done MockResult
-	raw, err := fs.ReadFile(r.Files, MockResultFile)
+	var done mock.Result
+	raw, err := fs.ReadFile(r.Files, mock.ResultFile)
 	finished := err == nil && json.Unmarshal(raw, &done) == nil && done.Steps == p.Steps
 	res.Outcome, res.Failure = ExitFailure(r.Exit)
 	if res.Outcome == "" {
@@ -236,7 +181,7 @@ func readMockOutput(files fs.FS) (out mockOutput, err error) {
 		line := sc.Text()
 		if s, ok := parseMockStep(line); ok {
 			out.steps = append(out.steps, s)
-		} else if line == MockStopped {
+		} else if line == mock.Stopped {
 			out.stopped = true
 		} else if strings.HasPrefix(line, "error: ") {
 			out.fault = &job.Evidence{File: StdoutName, Line: n, Text: line}
@@ -285,7 +230,7 @@ func (o mockOutput) judge(e *job.Exit, finished, converged bool) (Outcome, *job.
 }
 
 // fill makes a result shaped like that of the engine that is imitated.
-func (o mockOutput) fill(res *Result, p MockParams, spec *job.Spec) {
+func (o mockOutput) fill(res *Result, p mock.Params, spec *job.Spec) {
 	s := &res.Summary
 	if spec != nil && len(spec.Structure) > 0 {
 		var st crystal.Structure

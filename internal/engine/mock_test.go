@@ -6,22 +6,23 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/nano-os/nanoos/internal/engine/mock"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
 // mockRunOf builds the files of a mock run that printed the given lines.
-func mockRunOf(t *testing.T, params, stdout string, done *MockResult, exit *job.Exit) *Result {
+func mockRunOf(t *testing.T, params, stdout string, done *mock.Result, exit *job.Exit) *Result {
 	t.Helper()
 	files := fstest.MapFS{
-		MockParamsFile: {Data: []byte(params)},
-		StdoutName:     {Data: []byte(stdout)},
+		mock.ParamsFile: {Data: []byte(params)},
+		StdoutName:      {Data: []byte(stdout)},
 	}
 	if done != nil {
 		raw, err := json.Marshal(done)
 		if err != nil {
 			t.Fatal(err)
 		}
-		files[MockResultFile] = &fstest.MapFile{Data: raw}
+		files[mock.ResultFile] = &fstest.MapFile{Data: raw}
 	}
 	res, err := Mock{}.Parse(Run{Files: files, Exit: exit})
 	if err != nil {
@@ -32,28 +33,28 @@ func mockRunOf(t *testing.T, params, stdout string, done *MockResult, exit *job.
 
 func TestMockOutcomes(t *testing.T) {
 	t.Parallel()
-	steps := MockStepLine(1, 2, -101) + MockStepLine(2, 2, -102)
+	steps := mock.StepLine(1, 2, -101) + mock.StepLine(2, 2, -102)
 	ok := &job.Exit{Observed: true}
 	tests := []struct {
 		name    string
 		stdout  string
-		done    *MockResult
+		done    *mock.Result
 		exit    *job.Exit
 		outcome Outcome
 		verdict job.Verdict
 		class   job.Class
 	}{
-		{"finished", steps, &MockResult{2, true}, ok, Success, job.Converged, ""},
-		{"not converged", steps, &MockResult{2, false}, ok, SCFNotConverged, job.NotConverged, job.ClassNumerical},
+		{"finished", steps, &mock.Result{Steps: 2, Converged: true}, ok, Success, job.Converged, ""},
+		{"not converged", steps, &mock.Result{Steps: 2, Converged: false}, ok, SCFNotConverged, job.NotConverged, job.ClassNumerical},
 		{"status 7 without a reason", steps, nil, &job.Exit{Observed: true, Code: 7}, ProgramError, job.NotApplicable, job.ClassProgram},
 		{"told to fail", "error: told to fail at step 1\n", nil, &job.Exit{Observed: true, Code: 1}, ProgramError, job.NotApplicable, job.ClassProgram},
 		{"signal", steps, nil, &job.Exit{Observed: true, Signal: "SIGSEGV"}, Killed, job.NotApplicable, job.ClassProgram},
 		{"out of memory", steps, nil, &job.Exit{Observed: true, Signal: "SIGKILL", Cause: job.CauseOOM}, OutOfMemory, job.NotApplicable, job.ClassResources},
 		{"G11: status 0 without a result", steps, nil, ok, ResultInvalid, job.NotApplicable, job.ClassNumerical},
-		{"R8: nobody saw the end, but the marker is there", steps, &MockResult{2, true}, &job.Exit{}, Success, job.Converged, ""},
+		{"R8: nobody saw the end, but the marker is there", steps, &mock.Result{Steps: 2, Converged: true}, &job.Exit{}, Success, job.Converged, ""},
 		{"R8: nobody saw the end, and no marker", steps, nil, &job.Exit{}, Killed, job.NotApplicable, job.ClassInfrastructure},
-		{"stopped cleanly at the soft limit", steps + MockStopped + "\n", nil, &job.Exit{Observed: true, Cause: job.CauseSoftLimit}, TimeLimitGraceful, job.NotApplicable, job.ClassResources},
-		{"finished just before the soft limit", steps, &MockResult{2, true}, &job.Exit{Observed: true, Cause: job.CauseSoftLimit}, Success, job.Converged, ""},
+		{"stopped cleanly at the soft limit", steps + mock.Stopped + "\n", nil, &job.Exit{Observed: true, Cause: job.CauseSoftLimit}, TimeLimitGraceful, job.NotApplicable, job.ClassResources},
+		{"finished just before the soft limit", steps, &mock.Result{Steps: 2, Converged: true}, &job.Exit{Observed: true, Cause: job.CauseSoftLimit}, Success, job.Converged, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -76,7 +77,7 @@ func TestMockOutcomes(t *testing.T) {
 func TestMockMonitorReadsStepsThatArriveInPieces(t *testing.T) {
 	t.Parallel()
 	m := Mock{}.Monitor(nil)
-	for _, b := range []byte(MockStepLine(1, 4, -110.5) + "noise\n" + MockStepLine(2, 4, -111.25)) {
+	for _, b := range []byte(mock.StepLine(1, 4, -110.5) + "noise\n" + mock.StepLine(2, 4, -111.25)) {
 		if _, err := m.Write([]byte{b}); err != nil {
 			t.Fatal(err)
 		}
@@ -96,10 +97,10 @@ func TestMockRefusesAStepThatDoesNotExist(t *testing.T) {
 }
 
 func FuzzMockOutput(f *testing.F) {
-	f.Add(MockStepLine(1, 4, -1), `{"steps": 4}`)
+	f.Add(mock.StepLine(1, 4, -1), `{"steps": 4}`)
 	f.Add("step 9/1 x energy NaN eV\n", `{"steps": -1}`)
 	f.Fuzz(func(t *testing.T, stdout, params string) {
-		files := fstest.MapFS{StdoutName: {Data: []byte(stdout)}, MockParamsFile: {Data: []byte(params)}}
+		files := fstest.MapFS{StdoutName: {Data: []byte(stdout)}, mock.ParamsFile: {Data: []byte(params)}}
 		res, err := Mock{}.Parse(Run{Files: files, Exit: &job.Exit{Observed: true}})
 		if err == nil && res.Outcome.Succeeded() {
 			t.Error("a run without a result file was called a success")

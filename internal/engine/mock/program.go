@@ -1,4 +1,4 @@
-package main
+package mock
 
 import (
 	"bufio"
@@ -13,27 +13,25 @@ import (
 	"strconv"
 	"syscall"
 	"time"
-
-	"github.com/nano-os/nanoos/internal/engine"
 )
 
-// mockSignals are the signals by which the mock program may end itself.
-var mockSignals = map[string]syscall.Signal{
+// signals are the signals by which the mock program may end itself.
+var signals = map[string]syscall.Signal{
 	"SIGABRT": syscall.SIGABRT, "SIGSEGV": syscall.SIGSEGV, "SIGKILL": syscall.SIGKILL,
 	"SIGTERM": syscall.SIGTERM, "SIGFPE": syscall.SIGFPE, "SIGBUS": syscall.SIGBUS,
 }
 
-// runMock is the program of the mock engine: it reads its parameters from the
-// current directory, takes its time and ends as it is told.
-func runMock(stdout, stderr io.Writer) int {
-	raw, err := os.ReadFile(engine.MockParamsFile)
+// Run is the program: it reads its parameters from the current directory, takes
+// its time and ends as it is told.
+func Run(stdout, stderr io.Writer) int {
+	raw, err := os.ReadFile(ParamsFile)
 	if err != nil {
 		fmt.Fprintln(stderr, "mock engine:", err)
 		return 2
 	}
-	m := mockRun{out: bufio.NewWriter(stdout)}
+	m := run{out: bufio.NewWriter(stdout)}
 	if err := json.Unmarshal(raw, &m.p); err != nil {
-		fmt.Fprintf(stderr, "mock engine: read %s: %v\n", engine.MockParamsFile, err)
+		fmt.Fprintf(stderr, "mock engine: read %s: %v\n", ParamsFile, err)
 		return 2
 	}
 	code, err := m.run()
@@ -47,13 +45,13 @@ func runMock(stdout, stderr io.Writer) int {
 	return code
 }
 
-type mockRun struct {
-	p      engine.MockParams
+type run struct {
+	p      Params
 	out    *bufio.Writer
 	memory [][]byte
 }
 
-func (m *mockRun) run() (int, error) {
+func (m *run) run() (int, error) {
 	if m.p.IgnoreSIGTERM {
 		signal.Ignore(syscall.SIGTERM)
 	}
@@ -72,7 +70,7 @@ func (m *mockRun) run() (int, error) {
 			return 0, err
 		}
 		if stopped {
-			fmt.Fprintln(m.out, engine.MockStopped)
+			fmt.Fprintln(m.out, Stopped)
 			return 0, nil
 		}
 		if m.fails(i) {
@@ -82,16 +80,16 @@ func (m *mockRun) run() (int, error) {
 	if m.p.FailAtStep == 0 && (m.p.Signal != "" || m.exitCode(0) != 0) && m.failingAttempt() {
 		return m.fail(m.p.Steps)
 	}
-	result, err := json.Marshal(engine.MockResult{Steps: m.p.Steps, Converged: m.p.Converge})
+	result, err := json.Marshal(Result{Steps: m.p.Steps, Converged: m.p.Converge})
 	if err != nil {
 		return 0, err
 	}
-	return 0, os.WriteFile(engine.MockResultFile, append(result, '\n'), 0o600)
+	return 0, os.WriteFile(ResultFile, append(result, '\n'), 0o600)
 }
 
 // step takes the time, memory and output of one step, and reports whether the
 // stop file ended it.
-func (m *mockRun) step(i int) (stopped bool, err error) {
+func (m *run) step(i int) (stopped bool, err error) {
 	m.grow(i)
 	if err := m.flood(i); err != nil {
 		return false, err
@@ -107,20 +105,20 @@ func (m *mockRun) step(i int) (stopped bool, err error) {
 		}
 		time.Sleep(min(left, 100*time.Millisecond))
 	}
-	fmt.Fprint(m.out, engine.MockStepLine(i, m.p.Steps, engine.MockEnergy(m.p.Seed, i)))
+	fmt.Fprint(m.out, StepLine(i, m.p.Steps, Energy(m.p.Seed, i)))
 	return false, m.out.Flush()
 }
 
-func (m *mockRun) stopAsked() bool {
+func (m *run) stopAsked() bool {
 	if m.p.IgnoreSIGTERM {
 		return false
 	}
-	_, err := os.Stat(engine.MockStopFile)
+	_, err := os.Stat(StopFile)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // grow takes this step's share of the memory and touches every page of it.
-func (m *mockRun) grow(i int) {
+func (m *run) grow(i int) {
 	total := m.p.MemoryMB << 20
 	n := int64(m.p.Steps)
 	b := make([]byte, total*int64(i)/n-total*int64(i-1)/n)
@@ -131,7 +129,7 @@ func (m *mockRun) grow(i int) {
 }
 
 // flood prints this step's share of the output.
-func (m *mockRun) flood(i int) error {
+func (m *run) flood(i int) error {
 	n := int64(m.p.Steps)
 	left := m.p.OutputBytes*int64(i)/n - m.p.OutputBytes*int64(i-1)/n
 	line := []byte("nothing to see here, only output that takes space and says nothing at all.....\n")
@@ -146,7 +144,7 @@ func (m *mockRun) flood(i int) error {
 }
 
 // leaveChildren starts processes in sessions of their own that outlive us.
-func (m *mockRun) leaveChildren() error {
+func (m *run) leaveChildren() error {
 	for range m.p.Children {
 		c := exec.Command("sleep", "3600")
 		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -157,20 +155,20 @@ func (m *mockRun) leaveChildren() error {
 	return nil
 }
 
-func (m *mockRun) fails(step int) bool { return step == m.p.FailAtStep && m.failingAttempt() }
+func (m *run) fails(step int) bool { return step == m.p.FailAtStep && m.failingAttempt() }
 
 // failingAttempt reports whether this attempt is one of those that fail.
-func (m *mockRun) failingAttempt() bool {
+func (m *run) failingAttempt() bool {
 	attempt, err := strconv.Atoi(os.Getenv("NANOOS_TRY"))
 	return err != nil || m.p.FailAttempts == 0 || attempt <= m.p.FailAttempts
 }
 
-func (m *mockRun) fail(step int) (int, error) {
+func (m *run) fail(step int) (int, error) {
 	fmt.Fprintf(m.out, "error: told to fail at step %d\n", step)
 	if err := m.out.Flush(); err != nil {
 		return 0, err
 	}
-	if s, ok := mockSignals[m.p.Signal]; ok {
+	if s, ok := signals[m.p.Signal]; ok {
 		signal.Reset(s)
 		if err := syscall.Kill(os.Getpid(), s); err != nil {
 			return 0, err
@@ -180,7 +178,7 @@ func (m *mockRun) fail(step int) (int, error) {
 	return m.exitCode(1), nil
 }
 
-func (m *mockRun) exitCode(otherwise int) int {
+func (m *run) exitCode(otherwise int) int {
 	if m.p.ExitCode != nil {
 		return *m.p.ExitCode
 	}

@@ -1,0 +1,25 @@
+// Package early turns this binary into one of its small programs (supervisor,
+// stage, mock engine) before the packages of the large one are initialised. A
+// node starts three of them for every attempt; with the initialisation of all
+// linked packages each would cost several times as much.
+//
+// Go initialises a package as soon as its own imports are, in the order of
+// import paths, so this one, which imports little, comes before what the server
+// needs. A program that wants it imports it for its effect.
+package early
+
+import (
+	"os"
+
+	"github.com/nano-os/nanoos/internal/engine/mock"
+	"github.com/nano-os/nanoos/internal/executor"
+)
+
+func init() {
+	if code, handled := executor.Main(os.Args); handled {
+		os.Exit(code)
+	}
+	if len(os.Args) == 2 && os.Args[1] == mock.Command {
+		os.Exit(mock.Run(os.Stdout, os.Stderr))
+	}
+}
