@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/nano-os/nanoos/internal/api"
 	"github.com/nano-os/nanoos/internal/artifact"
 	"github.com/nano-os/nanoos/internal/engine"
@@ -152,6 +154,8 @@ func (n *node) openServer(ctx context.Context) (err error) {
 	n.server = api.New(api.Deps{
 		Store: n.store, Queue: n.queue, Artifacts: n.artifacts, Engines: n.engines,
 		Inputs: n.machine.Inputs, Live: n.worker, Logger: n.log,
+		Metrics:    []prometheus.Collector{storeMetrics{n.store}},
+		Ready:      func() error { return n.store.Stats().Halted },
 		EngineInfo: func(ctx context.Context) []api.EngineInfo { return describeEngines(ctx, n.engines, n.machine) },
 	}, opt)
 	return nil
