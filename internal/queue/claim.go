@@ -131,14 +131,13 @@ func (s *Service) startAll(ctx context.Context, tx store.Tx, w store.Worker, cho
 	}
 	var changes []*change
 	for _, j := range jobs {
-		if j.State != job.Queued {
-			continue
-		}
 		reuse, err := givenBack(ctx, tx, j)
 		if err != nil {
 			return nil, err
 		}
-		changes = append(changes, start(j, w.Worker, w.Host, reuse, tx.Now()))
+		if c := start(j, w.Worker, w.Host, reuse, tx.Now()); c != nil {
+			changes = append(changes, c)
+		}
 	}
 	return changes, nil
 }

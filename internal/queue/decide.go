@@ -52,9 +52,13 @@ func submit(t job.Tenant, id job.ID, spec job.Spec, now time.Time) *change {
 	return c
 }
 
-// start gives a queued job to a worker. reuse means that the next attempt number
-// has a row: it was given back by a worker that started nothing (I2).
+// start gives a queued job to a worker, nil if it is queued no longer. reuse
+// means that the next attempt number has a row: it was given back by a worker
+// that started nothing (I2).
 func start(j job.Job, worker, host string, reuse bool, now time.Time) *change {
+	if j.State != job.Queued {
+		return nil
+	}
 	j.State, j.Reason, j.Message = job.Running, "", ""
 	j.Attempt++
 	j.Fence++

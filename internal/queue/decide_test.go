@@ -274,3 +274,14 @@ func TestOnlyAJobWhoseTimeHasComeIsPromoted(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyAQueuedJobIsStarted(t *testing.T) {
+	t.Parallel()
+	j, _ := running(job.DefaultRetry)
+	for _, state := range job.States {
+		j.State = state
+		if got := start(j, "w2", "h2", false, noon); (got != nil) != (state == job.Queued) {
+			t.Errorf("start of a job that is %s: %+v", state, got)
+		}
+	}
+}
