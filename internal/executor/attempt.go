@@ -52,8 +52,8 @@ func tagOf(id job.ID, attempt int) string {
 // takeLock locks the attempt for the life of the process. Readers hold the lock
 // for microseconds when they look whether it is free, so busy is believed only
 // after a while.
-func (d attemptDir) takeLock() (*os.File, error) {
-	f, err := os.OpenFile(d.file(lockFile), os.O_RDWR, 0)
+func (d attemptDir) takeLock(flag int) (*os.File, error) {
+	f, err := os.OpenFile(d.file(lockFile), os.O_RDWR|flag, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -65,6 +65,9 @@ func (d attemptDir) takeLock() (*os.File, error) {
 	}
 	if err != nil {
 		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errBusy
+		}
 		return nil, fmt.Errorf("lock attempt: %w", err)
 	}
 	return f, nil

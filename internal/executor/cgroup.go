@@ -1,5 +1,8 @@
 package executor
 
+// groupName is our subtree within the control group of the worker.
+const groupName = "nanoos"
+
 // groupParents are the control groups under which those of attempts are made,
 // found once by the worker. A path that is empty is not usable here.
 type groupParents struct {

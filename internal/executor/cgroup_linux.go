@@ -17,9 +17,6 @@ import (
 	"github.com/nano-os/nanoos/internal/job"
 )
 
-// groupName is our subtree within the control group of the worker.
-const groupName = "nanoos"
-
 // findGroups finds where control groups can be made. Mode "none" asks for none.
 func findGroups(mode string) (groupParents, Capabilities) {
 	c := Capabilities{Cgroup: "none", Landlock: landlockLevel()}

@@ -45,6 +45,7 @@ type Run interface {
 	// a file may have been punched out when it passed the log limit.
 	Stdout() string
 	Stderr() string
+	// Usage is at most 10 s old, and zero before the first second is over.
 	Usage() (Usage, error)
 }
 
@@ -59,7 +60,8 @@ type Task struct {
 	Env  []string
 	Stop SoftStop
 	// Soft and Hard limits are measured from the start by boot time; zero
-	// means none.
+	// means none. At Soft the program is asked to end cleanly, which needs files
+	// in Stop.Create; at Hard it gets SIGTERM, and SIGKILL after the grace.
 	Soft, Hard time.Duration
 	Limits     Limits
 }
@@ -84,7 +86,7 @@ type Limits struct {
 	Processes int   `json:"processes,omitempty"`
 	CPUs      int   `json:"cpus,omitempty"`
 	OpenFiles int   `json:"open_files,omitempty"`
-	FileSize  int64 `json:"file_size,omitempty"` // bytes of one file
+	FileSize  int64 `json:"file_size,omitempty"` // bytes of one file, also of output that is punched
 	// Log bounds each of standard output and error. Beyond it the middle is
 	// punched out, or the attempt ended when LogEnds.
 	Log     int64 `json:"log,omitempty"`

@@ -42,6 +42,9 @@ func setup(t testing.TB, opts ...func(*LocalOptions)) *bench {
 
 func withoutGroups(o *LocalOptions) { o.Cgroup = "none" }
 
+// modes run a test with control groups and without.
+var modes = map[string]func(*LocalOptions){"groups": func(*LocalOptions) {}, "no groups": withoutGroups}
+
 // reopen makes a new executor on the same state, as a new process would.
 func (b *bench) reopen() {
 	b.t.Helper()

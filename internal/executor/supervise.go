@@ -1,11 +1,8 @@
 package executor
 
 import (
-	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -138,10 +135,7 @@ func (s *supervisor) begin() error {
 
 // open takes the lock and opens what every supervisor needs.
 func (s *supervisor) open() (err error) {
-	if s.lock, err = s.dir.takeLock(); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return errBusy
-		}
+	if s.lock, err = s.dir.takeLock(0); err != nil {
 		return err
 	}
 	s.at("locked")
@@ -357,7 +351,7 @@ func (s *supervisor) tend(now time.Duration) time.Duration {
 	if s.checkMemory(now) {
 		next = closeTick
 	}
-	s.act(s.stopper.tick(now), now)
+	s.act(s.stopper.tick(now))
 	if now >= s.beatAt {
 		s.beat(now)
 	}
@@ -404,27 +398,25 @@ func (s *supervisor) checkMemory(now time.Duration) (near bool) {
 	return rss > limit/2
 }
 
-// act enters the phases that the stopper asks for, each once, and kills until
-// nothing is left.
-func (s *supervisor) act(to phase, now time.Duration) {
-	for s.acted < to {
-		s.acted++
-		switch s.acted {
-		case asked:
-			if s.stopper.cause != job.CauseSoftLimit && s.stopper.cause != job.CauseCancelled {
-				continue
-			}
-			if err := createSoftStop(s.dir.file(workDir), s.spec.Stop.Create); err != nil {
-				s.complain(err)
-			}
-		case termed:
-			// A stopped program cannot answer before it is continued.
-			_ = s.tree.root.signal(unix.SIGTERM)
-			_ = s.tree.root.signal(unix.SIGCONT)
-		}
-	}
+// act enters the phase that the stopper asks for, once, and kills until nothing
+// is left.
+func (s *supervisor) act(to phase) {
 	if to == killed {
 		s.tree.kill()
+	}
+	if to <= s.acted {
+		return
+	}
+	s.acted = to
+	switch to {
+	case asked:
+		if err := createSoftStop(s.dir.file(workDir), s.spec.Stop.Create); err != nil {
+			s.complain(err)
+		}
+	case termed:
+		// A stopped program cannot answer before it is continued.
+		_ = s.tree.root.signal(unix.SIGTERM)
+		_ = s.tree.root.signal(unix.SIGCONT)
 	}
 }
 
@@ -535,55 +527,4 @@ func reaped() Usage {
 	}
 	cpu := time.Duration(r.Utime.Nano() + r.Stime.Nano())
 	return Usage{CPUTime: cpu, PeakRSS: int64(r.Maxrss) * maxrssUnit}
-}
-
-// handshakeFD is the only descriptor a supervisor inherits, besides the null
-// device: a socket to whoever started it.
-const handshakeFD = 3
-
-// errBusy says that the attempt has, or had, another supervisor.
-var errBusy = errors.New("attempt has a supervisor already")
-
-// handshake gives the supervisor the environment of the program, and its starter
-// the answer whether the attempt runs.
-type handshake struct{ f *os.File }
-
-func openHandshake() *handshake {
-	unix.CloseOnExec(handshakeFD)
-	return &handshake{f: os.NewFile(handshakeFD, "handshake")}
-}
-
-// environment reads the values that are nowhere on disk.
-func (h *handshake) environment() ([]string, error) {
-	line, err := bufio.NewReader(io.LimitReader(h.f, maxRecord)).ReadBytes('\n')
-	if err != nil {
-		return nil, fmt.Errorf("read environment: %w", err)
-	}
-	var env []string
-	if err := json.Unmarshal(line, &env); err != nil {
-		return nil, fmt.Errorf("read environment: %w", err)
-	}
-	return env, nil
-}
-
-const (
-	answerOK   = "ok"
-	answerBusy = "busy"
-)
-
-// reply answers once; the starter may be gone by now, which changes nothing.
-func (h *handshake) reply(err error) {
-	if h.f == nil {
-		return
-	}
-	text := answerOK
-	switch {
-	case errors.Is(err, errBusy):
-		text = answerBusy
-	case err != nil:
-		text = err.Error()
-	}
-	_, _ = h.f.WriteString(text)
-	h.f.Close()
-	h.f = nil
 }

@@ -16,9 +16,6 @@ import (
 	"github.com/nano-os/nanoos/internal/job"
 )
 
-// modes run a test with control groups and without.
-var modes = map[string]func(*LocalOptions){"groups": func(*LocalOptions) {}, "no groups": withoutGroups}
-
 // record reads the start record of a task.
 func (b *bench) record(t Task) started {
 	b.t.Helper()
