@@ -67,7 +67,13 @@ func newNode(t *testing.T, args ...string) *node {
 	if testing.Short() {
 		t.Skip("SKIPPED: needs real processes; not run with -short")
 	}
-	n := &node{t: t, data: dataDir(t), args: args, log: &lockedBuffer{}}
+	return newNodeAt(t, dataDir(t), args...)
+}
+
+// newNodeAt is newNode in a directory of the test's choice.
+func newNodeAt(t *testing.T, data string, args ...string) *node {
+	t.Helper()
+	n := &node{t: t, data: data, args: args, log: &lockedBuffer{}}
 	t.Cleanup(func() {
 		if n.cmd == nil {
 			n.start()

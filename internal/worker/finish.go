@@ -43,6 +43,9 @@ func (r *run) report(ctx context.Context, out job.Outcome) bool {
 		r.log.Warn("cannot report the end of the attempt; trying again", "error", err)
 		return false
 	}
+	if r.keepFiles {
+		return true
+	}
 	if err := r.discard(ctx); err != nil {
 		r.log.Warn("cannot remove the attempt's files", "error", err)
 	}

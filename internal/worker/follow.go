@@ -27,8 +27,11 @@ func (r *run) follow(ctx context.Context) error {
 	wg.Go(func() { r.awaitOrder(ctx) })
 
 	exit, err := r.proc.Wait(ctx)
+	if ctx.Err() != nil {
+		return errAbandoned
+	}
 	if err != nil {
-		return errors.Join(errAbandoned, err)
+		return r.endUnknown(err)
 	}
 	r.exit = &exit
 	return nil

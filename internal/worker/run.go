@@ -23,10 +23,13 @@ type run struct {
 	// ordered is closed by the first order to stop; why says which.
 	ordered chan struct{}
 
+	// What the phases leave for each other.
 	eng  engine.Engine
 	plan *engine.Plan
 	proc executor.Run
 	exit *job.Exit
+	// keepFiles leaves the attempt's directory where it is.
+	keepFiles bool
 
 	mu      sync.Mutex
 	current job.Fence     // guarded by mu
@@ -104,7 +107,7 @@ func (r *run) start(ctx context.Context) error {
 			return nil
 		}
 		if job.CodeOf(err) != job.NotFound {
-			return fmt.Errorf("take over the attempt: %w", err)
+			return r.endUnknown(fmt.Errorf("take over the attempt: %w", err))
 		}
 	}
 	task, err := r.task()
@@ -190,8 +193,21 @@ func (r *run) setProc(p executor.Run) {
 	r.files = p
 }
 
+// errEndUnknown marks an attempt whose control files do not say how it ended.
+var errEndUnknown = errors.New("how the attempt ended is unknown")
+
+// endUnknown ends an attempt that cannot be followed; its files stay for a
+// person to look at (F45).
+func (r *run) endUnknown(err error) error {
+	r.keepFiles = true
+	return errors.Join(errEndUnknown, err)
+}
+
 // failureOf words a phase that could not go on.
 func failureOf(phase string, err error) *job.Failure {
+	if errors.Is(err, errEndUnknown) {
+		return &job.Failure{Class: job.ClassInfrastructure, Code: "unknown", Message: "the end of the attempt was not observed: " + err.Error()}
+	}
 	f := &job.Failure{Class: job.ClassInternal, Code: "launch_failed", Message: phase + ": " + err.Error(), Digest: phase + "\x00" + err.Error()}
 	e, ok := errors.AsType[*job.Error](err)
 	if !ok {
