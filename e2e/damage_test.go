@@ -125,8 +125,9 @@ func TestF16_AFullDiskStopsClaims(t *testing.T) {
 	if err := os.WriteFile(filler, make([]byte, int64(st.Bavail)*st.Bsize-8<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	j := n.submit(`{"steps": 1, "step_seconds": 0}`)
 	n.eventually(30*time.Second, "the node says why", func() bool { return strings.Contains(n.log.tail(20_000), "the disk is almost full") })
+	j := n.submit(`{"steps": 1, "step_seconds": 0}`)
+	wait(t.Context(), time.Second) // long enough for an idle worker to take it
 	if got, err := n.Get(t.Context(), string(j.ID)); err != nil || got.State != job.Queued {
 		t.Errorf("the job is %s on a full disk, %v", got.State, err)
 	}

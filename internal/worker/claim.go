@@ -14,6 +14,8 @@ const (
 	// claimMax is how many jobs one reply may bring: short jobs profit from
 	// several, and no reply holds more than fits now.
 	claimMax = 16
+	// diskEvery is how often an open claim looks at the disk.
+	diskEvery = time.Second
 	// retryPause follows a call to the queue that did not get through.
 	retryPause = time.Second
 )
@@ -51,7 +53,8 @@ func (w *Worker) claimLoop(ctx context.Context, wg *sync.WaitGroup) {
 	}
 }
 
-// claimOnce claims what fits; it asks anew when more becomes free meanwhile.
+// claimOnce claims what fits; it asks anew when more becomes free meanwhile, and
+// when the disk has filled up.
 func (w *Worker) claimOnce(ctx context.Context, free job.Offer, freed <-chan struct{}) ([]job.Lease, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -59,10 +62,18 @@ func (w *Worker) claimOnce(ctx context.Context, free job.Offer, freed <-chan str
 	defer watch.Wait()
 	defer cancel()
 	watch.Go(func() {
-		select {
-		case <-ctx.Done():
-		case <-freed:
-			cancel()
+		defer cancel()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-freed:
+				return
+			case <-time.After(diskEvery):
+				if w.diskShort() != nil {
+					return
+				}
+			}
 		}
 	})
 	leases, err := w.opt.Queue.Claim(ctx, w.opt.Session.Worker, free, claimMax, claimWait)
@@ -72,19 +83,35 @@ func (w *Worker) claimOnce(ctx context.Context, free job.Offer, freed <-chan str
 	return leases, err
 }
 
-// diskReady reports whether the disk has room for another job; if not it waits
-// a little and says so once a minute (S10).
+// diskReady reports whether the disk has room for another job; if not it says so
+// and waits a little (S10).
 func (w *Worker) diskReady(ctx context.Context) bool {
-	free, total, err := diskSpace(w.opt.Machine.StateDir)
-	floor := w.opt.MinFree
-	if floor == 0 {
-		floor = min(2<<30, total/20)
-	}
-	if err != nil || free >= floor {
+	short := w.diskShort()
+	if short == nil {
 		return true
 	}
 	w.opt.Log.Warn("not claiming: the disk is almost full",
-		"directory", w.opt.Machine.StateDir, "free_bytes", free, "needed_bytes", floor)
-	pause(ctx, 5*time.Second)
+		"directory", w.opt.Machine.StateDir, "free_bytes", short.free, "needed_bytes", short.needed)
+	pause(ctx, 5*diskEvery)
 	return false
+}
+
+// shortage is a disk with less room than a job should find.
+type shortage struct{ free, needed int64 }
+
+// diskShort returns nil when there is room.
+func (w *Worker) diskShort() *shortage {
+	free, total, err := diskSpace(w.opt.Machine.StateDir)
+	if err != nil {
+		w.opt.Log.Warn("cannot look at the disk", "error", err)
+		return nil
+	}
+	needed := w.opt.MinFree
+	if needed == 0 {
+		needed = min(2<<30, total/20)
+	}
+	if free >= needed {
+		return nil
+	}
+	return &shortage{free, needed}
 }
