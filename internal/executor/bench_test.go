@@ -37,20 +37,20 @@ func BenchmarkStartTrue(b *testing.B) {
 			return c.Run()
 		})
 	})
-	for name, mode := range modes {
-		b.Run("supervised, "+name, func(b *testing.B) {
-			bench := setup(b, mode, func(o *LocalOptions) {
+	for name, limits := range map[string]Limits{"": {}, ", limited": {Memory: 1 << 30, CPUs: 1, Processes: 100}} {
+		b.Run("supervised"+name, func(b *testing.B) {
+			bench := setup(b, func(o *LocalOptions) {
 				if other := os.Getenv("NANOOS_BENCH_SUPERVISOR"); other != "" {
 					o.SupervisorArgv = []string{other, superviseCommand}
 				}
 			})
-			fourAtATime(b, func(int64) error { return bench.runTrue() })
+			fourAtATime(b, func(int64) error { return bench.runTrue(limits) })
 		})
 	}
 }
 
-func (b *bench) runTrue() error {
-	task := Task{ID: job.NewID(), Attempt: 1, Steps: []Command{{Argv: []string{"/bin/true"}}}}
+func (b *bench) runTrue(limits Limits) error {
+	task := Task{ID: job.NewID(), Attempt: 1, Steps: []Command{{Argv: []string{"/bin/true"}}}, Limits: limits}
 	ctx := b.t.Context()
 	r, err := b.Start(ctx, task)
 	if err != nil {

@@ -16,48 +16,6 @@ import (
 	"github.com/nano-os/nanoos/internal/job"
 )
 
-// record reads the start record of a task.
-func (b *bench) record(t Task) started {
-	b.t.Helper()
-	var s started
-	if err := readRecord(b.dir(t.ID, t.Attempt).file(startedFile), &s); err != nil {
-		b.t.Fatal(err)
-	}
-	return s
-}
-
-// killSupervisor kills the supervisor alone and waits until its lock is free.
-func (b *bench) killSupervisor(t Task) {
-	b.t.Helper()
-	if err := b.record(t).Supervisor.signal(unix.SIGKILL); err != nil {
-		b.t.Fatal(err)
-	}
-	eventually(b.t, "the lock of the dead supervisor is free", func() bool {
-		alive, err := b.dir(t.ID, t.Attempt).alive()
-		return err == nil && !alive
-	})
-}
-
-func (b *bench) state(t Task) FoundState {
-	b.t.Helper()
-	found, err := b.List(b.ctx)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	for _, f := range found {
-		if f.ID == t.ID {
-			return f.State
-		}
-	}
-	return ""
-}
-
-// stepped waits until the program has done a step.
-func stepped(t testing.TB, r Run, step int) {
-	t.Helper()
-	eventually(t, "the program computes", func() bool { return exists(filepath.Join(r.Dir(), "step-"+strconv.Itoa(step))) })
-}
-
 func TestF2_AnEndThatNobodyWatchedIsReportedByAnotherProcess(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

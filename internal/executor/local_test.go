@@ -7,10 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nano-os/nanoos/internal/job"
 )
@@ -145,6 +148,48 @@ func (b *bench) nothingLeft(t Task) {
 			b.t.Errorf("control group %s is left", d)
 		}
 	}
+}
+
+// record reads the start record of a task.
+func (b *bench) record(t Task) started {
+	b.t.Helper()
+	var s started
+	if err := readRecord(b.dir(t.ID, t.Attempt).file(startedFile), &s); err != nil {
+		b.t.Fatal(err)
+	}
+	return s
+}
+
+// killSupervisor kills the supervisor alone and waits until its lock is free.
+func (b *bench) killSupervisor(t Task) {
+	b.t.Helper()
+	if err := b.record(t).Supervisor.signal(unix.SIGKILL); err != nil {
+		b.t.Fatal(err)
+	}
+	eventually(b.t, "the lock of the dead supervisor is free", func() bool {
+		alive, err := b.dir(t.ID, t.Attempt).alive()
+		return err == nil && !alive
+	})
+}
+
+func (b *bench) state(t Task) FoundState {
+	b.t.Helper()
+	found, err := b.List(b.ctx)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, f := range found {
+		if f.ID == t.ID {
+			return f.State
+		}
+	}
+	return ""
+}
+
+// stepped waits until the program has done a step.
+func stepped(t testing.TB, r Run, step int) {
+	t.Helper()
+	eventually(t, "the program computes", func() bool { return exists(filepath.Join(r.Dir(), "step-"+strconv.Itoa(step))) })
 }
 
 func TestARunReportsStatusOutputAndTimes(t *testing.T) {

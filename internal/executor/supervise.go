@@ -278,6 +278,7 @@ func ignoreAbsent(err error) error {
 func (s *supervisor) launchFailed(i int, err error) {
 	s.complain(fmt.Errorf("cannot run step %d, %s: %w", i+1, s.spec.Steps[i].Argv[0], err))
 	s.exit.Observed, s.exit.Code, s.exit.Cause = true, 127, job.CauseLaunch
+	s.exit.DiskFull = diskFull(s.dir.file(workDir))
 	s.recordSoon()
 }
 
