@@ -75,6 +75,9 @@ func (b *bench) sweep() {
 	}
 	for _, f := range found {
 		b.reap(b.dir(f.ID, f.Attempt))
+		if err := b.groups.of(f.ID, f.Attempt).remove(); err != nil {
+			b.t.Error(err)
+		}
 	}
 }
 
