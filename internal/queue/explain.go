@@ -107,7 +107,8 @@ func (s *Service) placement(ctx context.Context, tx store.ReadTx, j job.Job) ([]
 func neverFits(j job.Job, here []store.Worker) Waiting {
 	closest, fewest := here[0], lacks(here[0].Offer, j.Spec)
 	for _, w := range here[1:] {
-		if l := lacks(w.Offer, j.Spec); len(l) < len(fewest) {
+		l := lacks(w.Offer, j.Spec)
+		if len(l) < len(fewest) || len(l) == len(fewest) && shortfall(w.Offer, j.Spec.Demand) < shortfall(closest.Offer, j.Spec.Demand) {
 			closest, fewest = w, l
 		}
 	}
@@ -115,6 +116,13 @@ func neverFits(j job.Job, here []store.Worker) Waiting {
 		Message: fmt.Sprintf("no worker can ever run it (%d connected); %s comes closest, but %s",
 			len(here), closest.Worker, strings.Join(fewest, ", and ")),
 		Fix: "start a worker that has this, or cancel the job and submit it with other resources"}
+}
+
+// shortfall is how much of a demand an offer cannot give, 1 for each resource
+// of which it has none.
+func shortfall(o job.Offer, d job.Demand) float64 {
+	short := func(want, have int64) float64 { return float64(max(0, want-have)) / float64(max(1, want)) }
+	return short(int64(d.CPUs), int64(o.CPUs)) + short(d.Memory, o.Memory) + short(int64(d.GPUs), int64(o.GPUs))
 }
 
 // lacks says what an offer is short of.
