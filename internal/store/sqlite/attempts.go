@@ -9,8 +9,10 @@ import (
 )
 
 const (
-	selectLastAttempt = `SELECT coalesce(max(number), 0) FROM attempts WHERE seq = ?`
-	insertAttempt     = `
+	selectLastAttempts = `
+SELECT e.value, coalesce((SELECT max(a.number) FROM attempts a WHERE a.seq = e.value), 0)
+FROM json_each(?) e`
+	insertAttempt = `
 INSERT INTO attempts (worker, host, started_at, ended_at, outcome, exit, failure, seq, number)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
 	updateAttempt = `
@@ -26,42 +28,56 @@ ORDER BY a.number`
 
 // InsertAttempts implements store.Tx.
 func (tx *writeTx) InsertAttempts(ctx context.Context, as []job.Attempt) error {
-	last := map[job.ID]int{}
+	last, err := tx.lastAttempts(ctx, as)
+	if err != nil {
+		return err
+	}
 	for _, a := range as {
-		k, err := tx.know(a.Job)
-		if err != nil {
-			return err
+		seq := tx.known[a.Job].seq
+		last[seq]++
+		if a.Number != last[seq] {
+			return job.Errorf(job.Conflict, "attempt %d of job %s is not attempt %d, the next", a.Number, a.Job, last[seq])
 		}
-		n, ok := last[a.Job]
-		if !ok {
-			if _, err := tx.row(ctx, selectLastAttempt, []any{k.seq}, &n); err != nil {
-				return fmt.Errorf("read the attempts of job %s: %w", a.Job, err)
-			}
-		}
-		if a.Number != n+1 {
-			return job.Errorf(job.Conflict, "attempt %d of job %s does not follow attempt %d", a.Number, a.Job, n)
-		}
-		last[a.Job] = a.Number
 	}
 	return tx.saveAttempts(insertAttempt, as)
 }
 
 // SaveAttempts implements store.Tx.
 func (tx *writeTx) SaveAttempts(ctx context.Context, as []job.Attempt) error {
+	last, err := tx.lastAttempts(ctx, as)
+	if err != nil {
+		return err
+	}
 	for _, a := range as {
-		k, err := tx.know(a.Job)
-		n := 0
-		if err == nil {
-			_, err = tx.row(ctx, selectLastAttempt, []any{k.seq}, &n)
-		}
-		if err != nil {
-			return err
-		}
-		if a.Number < 1 || a.Number > n {
+		if a.Number < 1 || a.Number > last[tx.known[a.Job].seq] {
 			return job.Errorf(job.NotFound, "job %s has no attempt %d", a.Job, a.Number)
 		}
 	}
 	return tx.saveAttempts(updateAttempt, as)
+}
+
+// lastAttempts returns the highest number of each job by its seq.
+func (tx *writeTx) lastAttempts(ctx context.Context, as []job.Attempt) (map[int64]int, error) {
+	seqs := make([]int64, len(as))
+	for i, a := range as {
+		k, err := tx.know(a.Job)
+		if err != nil {
+			return nil, err
+		}
+		seqs[i] = k.seq
+	}
+	last := make(map[int64]int, len(as))
+	err := tx.rows(ctx, selectLastAttempts, []any{list(seqs)}, func(r *sql.Rows) error {
+		var seq int64
+		var n int
+		err := r.Scan(&seq, &n)
+		last[seq] = n
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the last attempts: %w", err)
+	}
+	return last, nil
 }
 
 // saveAttempts runs a statement for attempts that were checked.

@@ -57,6 +57,18 @@ func (tx *readTx) flushed() error {
 	return tx.flush()
 }
 
+// laneKey is what makes a lane.
+type laneKey struct {
+	queue, engine string
+	tenant        job.Tenant
+	cpus, gpus    int
+	memory        int64
+	tags          string
+}
+
+// maxLanes bounds the lanes that are remembered; there are rarely as many.
+const maxLanes = 4096
+
 const (
 	selectLane = `
 SELECT id FROM lanes
@@ -71,7 +83,11 @@ func (tx *writeTx) laneOf(ctx context.Context, j job.Job) (store.LaneID, error) 
 	if len(d.Tags) > 0 {
 		tags = list(d.Tags)
 	}
-	args := []any{j.Spec.Queue, string(j.Tenant), j.Spec.Engine, d.CPUs, d.Memory, d.GPUs, tags}
+	key := laneKey{j.Spec.Queue, j.Spec.Engine, j.Tenant, d.CPUs, d.GPUs, d.Memory, tags}
+	if id, ok := tx.lanes[key]; ok {
+		return id, nil
+	}
+	args := []any{key.queue, string(key.tenant), key.engine, key.cpus, key.memory, key.gpus, key.tags}
 	var id int64
 	found, err := tx.row(ctx, selectLane, args, &id)
 	if err == nil && !found {
@@ -83,6 +99,10 @@ func (tx *writeTx) laneOf(ctx context.Context, j job.Job) (store.LaneID, error) 
 	if err != nil {
 		return 0, fmt.Errorf("find the lane: %w", err)
 	}
+	if len(tx.lanes) >= maxLanes {
+		clear(tx.lanes)
+	}
+	tx.lanes[key] = store.LaneID(id)
 	return store.LaneID(id), nil
 }
 

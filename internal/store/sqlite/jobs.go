@@ -14,7 +14,8 @@ import (
 const insertJob = `
 INSERT INTO jobs (id, tenant, lane, state, priority, reason, message, attempt, fence, worker, failures, losses,
 	cancel, run_at, verdict, failure, created_at, queued_at, started_at, ended_at, rev)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO NOTHING`
 
 const insertSpec = `
 INSERT INTO specs (seq, tenant, key, digest, name, folded, spec) VALUES (?, ?, ?, ?, ?, ?, ?)`
@@ -40,7 +41,7 @@ func (tx *writeTx) InsertJobs(ctx context.Context, jobs []job.Job, digests []str
 	}
 	for i, j := range jobs {
 		if err := tx.insertJob(ctx, j, digests[i], specs[i], parts[i]); err != nil {
-			return fmt.Errorf("insert job %s: %w", j.ID, err)
+			return fmt.Errorf("insert: %w", err)
 		}
 	}
 	return nil
@@ -75,6 +76,9 @@ func (tx *writeTx) checkUnused(ctx context.Context, jobs []job.Job) error {
 		}
 		seen[key] = true
 	}
+	if len(jobs) == 1 {
+		return nil // its first statement finds out
+	}
 	found, err := tx.row(ctx, selectUsedID, []any{list(ids)}, &used)
 	if err == nil && found {
 		err = job.Errorf(job.Conflict, "job %s exists already", used)
@@ -93,6 +97,13 @@ func (tx *writeTx) insertJob(ctx context.Context, j job.Job, digest, spec string
 		micros(j.CreatedAt), micros(j.QueuedAt), micros(j.StartedAt), micros(j.EndedAt), j.Rev)
 	if err != nil {
 		return err
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return job.Errorf(job.Conflict, "job %s exists already", j.ID)
 	}
 	seq, err := res.LastInsertId()
 	if err != nil {

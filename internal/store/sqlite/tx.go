@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"time"
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
@@ -19,6 +18,7 @@ type writeTx struct {
 	fault  error
 
 	known  map[job.ID]known
+	lanes  map[laneKey]store.LaneID // the writer's
 	counts map[store.LaneID]*laneCounts
 }
 
@@ -34,9 +34,9 @@ type known struct {
 	progress string // JSON; "" for none
 }
 
-func newWriteTx(c *conn, now time.Time, shared bool) *writeTx {
-	tx := &writeTx{shared: shared, known: map[job.ID]known{}}
-	tx.readTx = readTx{conn: c, now: stored(now), flush: tx.flushCounts}
+func (w *writer) newTx(shared bool) *writeTx {
+	tx := &writeTx{shared: shared, known: map[job.ID]known{}, lanes: w.lanes}
+	tx.readTx = readTx{conn: w.conn, now: stored(w.store.now()), flush: tx.flushCounts}
 	return tx
 }
 

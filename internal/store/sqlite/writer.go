@@ -23,9 +23,10 @@ type writer struct {
 	ended   chan struct{} // closed when the goroutine has ended
 
 	// What only the goroutine uses.
-	open    bool  // a transaction is
-	halt    *halt // what keeps it from writing
-	written int   // pages, since the last checkpoint
+	open    bool                     // a transaction is
+	halt    *halt                    // what keeps it from writing
+	written int                      // pages, at the last checkpoint
+	lanes   map[laneKey]store.LaneID // known to be stored; emptied by every rollback
 
 	mu    sync.Mutex
 	sum   Stats
@@ -76,6 +77,7 @@ func (o *op) claim(by int32) bool { return o.state.CompareAndSwap(opWaiting, by)
 func startWriter(s *Store, c *conn) *writer {
 	w := &writer{
 		store: s, conn: c,
+		lanes:   map[laneKey]store.LaneID{},
 		ops:     make(chan *op, maxBatch),
 		closing: make(chan struct{}),
 		ended:   make(chan struct{}),
@@ -233,7 +235,7 @@ func (w *writer) answer(ran []*op, err error) {
 // gets a savepoint, opened before its first change. The error means that the
 // transaction is lost for all.
 func (w *writer) execute(o *op, shared bool) (wrote bool, err error) {
-	tx := newWriteTx(w.conn, w.store.now(), shared)
+	tx := w.newTx(shared)
 	o.call(tx)
 	if tx.fault == nil && o.err == nil && o.panicked == nil {
 		o.err = tx.flushCounts()
@@ -252,6 +254,7 @@ func (w *writer) execute(o *op, shared bool) (wrote bool, err error) {
 		w.rollback()
 		return false, nil
 	case undo:
+		clear(w.lanes)
 		_, err = w.conn.exec("ROLLBACK TO op")
 	}
 	if err == nil && shared {
@@ -301,6 +304,7 @@ func (w *writer) commit(ran []*op, changed bool) {
 func (w *writer) rollback() {
 	w.conn.exec("ROLLBACK")
 	w.open = false
+	clear(w.lanes)
 }
 
 func (w *writer) stats() Stats {
