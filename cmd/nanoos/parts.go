@@ -86,7 +86,9 @@ func (n *node) open(ctx context.Context) (err error) {
 
 func (n *node) openQueue(ctx context.Context) error {
 	n.queue = queue.New(n.store, queue.Options{
-		Name:  fmt.Sprintf("%s-%d", n.machine.HostName, os.Getpid()),
+		// The database admits one process, so a node that was killed is itself
+		// again at once and need not wait for its own lease to end.
+		Name:  n.machine.HostName,
 		Check: api.NewCheck(n.engines, n.machine.Inputs, n.artifacts),
 	})
 	return n.queue.Prepare(ctx)

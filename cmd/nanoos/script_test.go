@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,7 @@ func TestCommandLine(t *testing.T) {
 			for name, value := range map[string]string{
 				"XDG_STATE_HOME": filepath.Join(env.WorkDir, "state"), "XDG_CONFIG_HOME": filepath.Join(env.WorkDir, "config"),
 				"NANOOS_URL": "", "NANOOS_TOKEN": "", "NANOOS_OUTPUT": "", "NANOOS_DATA": "", "NO_COLOR": "", "TZ": "UTC",
-				"FIXTURES": fixtureDir(),
+				"FIXTURES": fixtureDir(), "PORT": freePort(),
 			} {
 				env.Setenv(name, value)
 			}
@@ -41,6 +42,16 @@ func TestCommandLine(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "ready": ready, "noescapes": noEscapes},
 	})
+}
+
+// freePort is a port that nobody listens on at the moment.
+func freePort() string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "0"
+	}
+	defer l.Close()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
 // fixtureDir is where runs made by real programs are kept, beside the checkout
