@@ -112,8 +112,8 @@ type Tx interface {
 	// follow it. digests[i] belongs to jobs[i].Spec and may be empty without a
 	// key. An id or a tenant's key in use is job.Conflict.
 	InsertJobs(ctx context.Context, jobs []job.Job, digests []string) error
-	// LockJobs returns those of ids that exist, without results, in the order
-	// of ids, and keeps them from other writers until the transaction ends.
+	// LockJobs returns those of ids that exist and can be read, without
+	// results, in the order of ids, and keeps them from other writers until the transaction ends.
 	LockJobs(ctx context.Context, ids []job.ID) ([]job.Job, error)
 	// SaveJobs writes everything but ID, Tenant, CreatedAt and Spec; of the
 	// Spec it writes the Priority, which may change. Each job's Rev must be the

@@ -92,6 +92,28 @@ func TestF18_AFullDiskRefusesWritesLosesNothingAndRecovers(t *testing.T) {
 	haveAll(t, s, accepted)
 }
 
+// A change that is larger than the cache meets the full disk before its commit.
+func TestF18_ADiskThatFillsUpWithinAWriteIsUnavailable(t *testing.T) {
+	t.Parallel()
+	dir := smallDisk(t, 64<<20)
+	s := openAt(t, filepath.Join(dir, "nanoos.db"), Options{})
+	defer s.Close()
+	kept := benchJob(1)
+	if err := submit(s, kept); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.writer.conn.exec("PRAGMA cache_size = 10"); err != nil {
+		t.Fatal(err)
+	}
+	fillDisk(t, filepath.Join(dir, "ballast"))
+	big := benchJob(1)
+	big.Result = make([]byte, 8<<20)
+	if err := submit(s, big); job.CodeOf(err) != job.Unavailable {
+		t.Errorf("error is %v", err)
+	}
+	haveAll(t, s, []job.ID{kept.ID})
+}
+
 func TestF18_AlmostNoSpaceIsNotTakenForRecovery(t *testing.T) {
 	t.Parallel()
 	free := int64(0)

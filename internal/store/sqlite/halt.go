@@ -49,6 +49,14 @@ func (w *writer) failed(what string, err error) error {
 			Fix:     "look at the kernel's log and the disk of " + filepath.Dir(w.store.path) + ", then restart the server: it reads back what was accepted",
 			Err:     err,
 		}})
+	case code&0xff == codes.SQLITE_BUSY:
+		return &job.Error{
+			Code:    job.Unavailable,
+			Message: "the database is locked by another program",
+			Why:     fmt.Sprintf("%s %s: %v", what, w.store.path, err),
+			Fix:     "end the program that has " + w.store.path + " open, and try again",
+			Err:     err,
+		}
 	default:
 		return fmt.Errorf("%s: %w", what, err)
 	}

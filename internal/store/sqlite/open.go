@@ -44,7 +44,7 @@ var _ store.Store = (*Store)(nil)
 
 // Options of Open; the zero value of a field means its default.
 type Options struct {
-	Now func() time.Time // time.Now
+	Now func() time.Time // the clock, asked from several goroutines; time.Now
 
 	filesystem func(dir string) (string, error)
 	space      func(dir string) (int64, error)

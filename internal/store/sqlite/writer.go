@@ -112,16 +112,26 @@ func (w *writer) do(ctx context.Context, fn func(store.Tx) error) error {
 	}
 	select {
 	case <-o.done:
+	case <-w.ended:
 	case <-ctx.Done():
 		if o.claim(opDropped) {
 			return context.Cause(ctx)
 		}
-		<-o.done
+	}
+	return w.outcome(o)
+}
+
+// outcome waits for the answer to an op that the writer has taken, or that it
+// never will.
+func (w *writer) outcome(o *op) error {
+	select {
+	case <-o.done:
 	case <-w.ended:
-		if o.claim(opDropped) {
+		select {
+		case <-o.done:
+		default:
 			return errClosed()
 		}
-		<-o.done
 	}
 	if o.panicked != nil {
 		panic(o.panicked)
@@ -221,11 +231,12 @@ func (w *writer) refuse(batch []*op, err error) (rest []*op) {
 	return nil
 }
 
-// answer tells the callers that their ops are durable, or that all failed.
+// answer tells the callers that their ops are durable, or that those which
+// went well failed with the rest.
 func (w *writer) answer(ran []*op, err error) {
 	for _, o := range ran {
-		if err != nil {
-			o.err, o.panicked = err, nil
+		if o.err == nil && o.panicked == nil {
+			o.err = err
 		}
 		close(o.done)
 	}
@@ -242,6 +253,7 @@ func (w *writer) execute(o *op, shared bool) (wrote bool, err error) {
 	}
 	if tx.fault != nil {
 		if lostTransaction(tx.fault) {
+			o.err = nil // it failed with the others
 			return false, tx.fault
 		}
 		o.err = tx.fault // even if fn swallowed it

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -160,6 +161,34 @@ func TestCloseFinishesWhatWasQueued(t *testing.T) {
 	err := s.Read(t.Context(), func(tx store.ReadTx) error { _, err := tx.Job(t.Context(), "", j.ID); return err })
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+func TestALockOfAnotherProgramIsUnavailableAndPasses(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "nanoos.db")
+	s := openAt(t, path, Options{})
+	t.Cleanup(func() { s.Close() })
+	if _, err := s.writer.conn.exec("PRAGMA busy_timeout = 1"); err != nil {
+		t.Fatal(err)
+	}
+	other, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	other.SetMaxOpenConns(1)
+	if _, err := other.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	if err := submit(s, benchJob(1)); job.CodeOf(err) != job.Unavailable {
+		t.Errorf("while locked: %v", err)
+	}
+	if _, err := other.ExecContext(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	if err := submit(s, benchJob(1)); err != nil {
+		t.Errorf("afterwards: %v", err)
 	}
 }
 
