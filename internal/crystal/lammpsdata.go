@@ -9,22 +9,73 @@ import (
 	"strings"
 )
 
-// ReadLAMMPSData reads a data file of LAMMPS in Å (units metal or real).
+// LAMMPSFile is a data file of LAMMPS in the units it was written in. Image
+// flags do not matter to a crystal; charges, bonds and velocities are not read.
+type LAMMPSFile struct {
+	Units    string // "metal"; empty when the file does not say
+	Timestep int64  // at which it was written; 0 when the file does not say
+	Lattice  Matrix
+	Origin   Vector // the corner of the box
+	Types    []LAMMPSType
+	Atoms    []LAMMPSAtom // in the order of their ids
+}
+
+// LAMMPSType is what the file says of an atom type.
+type LAMMPSType struct {
+	Label   string
+	Mass    float64 // 0 when not given
+	comment string  // after the mass
+}
+
+// Symbol is the element that the label of the type, or the comment after its
+// mass, names; "" when neither does.
+func (t LAMMPSType) Symbol() string {
+	if symbol, ok := canonicalSymbol(t.Label); ok {
+		return symbol
+	}
+	e, _ := ElementOf(strings.Fields(t.comment + " ?")[0])
+	return e.Symbol
+}
+
+// LAMMPSAtom is a line of Atoms.
+type LAMMPSAtom struct {
+	ID       int
+	Type     int // index in Types
+	Position Vector
+	line     int
+}
+
+// ParseLAMMPSData reads a data file in any units. The style is that of the
+// atoms when the file does not name one; when it is empty as well, it is told
+// from the columns. With an error comes what the file says before its fault.
+func ParseLAMMPSData(data []byte, style string) (*LAMMPSFile, error) {
+	text, err := open(data, "LAMMPS data")
+	if err != nil {
+		return &LAMMPSFile{}, err
+	}
+	r := &lammpsReader{lines: lines{rest: text}, counts: map[string]int{}, labels: map[string]int{}, buf: make([]word, 0, maxLAMMPSWords), style: style}
+	f := &LAMMPSFile{}
+	if err = r.read(); err == nil {
+		err = r.fill(f)
+	}
+	f.Units, f.Timestep, f.Types = r.units, r.timestep, r.types
+	return f, err
+}
+
+// ReadLAMMPSData reads a data file in Å (units metal or real) as a structure.
 // elements[i] is the element of atom type i+1; where it is nil or empty, the
 // element is that of the type's label, of the comment in Masses, or the one
 // with the type's mass. The sites come in the order of their ids; the corner
-// of the box becomes the origin. Image flags do not matter to a crystal;
-// charges, bonds and velocities are not read.
+// of the box becomes the origin.
 func ReadLAMMPSData(data []byte, elements []string) (*Structure, error) {
-	text, err := open(data, "LAMMPS data")
+	f, err := ParseLAMMPSData(data, "")
 	if err != nil {
 		return nil, err
 	}
-	r := &lammpsReader{lines: lines{rest: text}, counts: map[string]int{}, labels: map[string]int{}, buf: make([]word, 0, maxLAMMPSWords), elements: elements}
-	if err := r.read(); err != nil {
-		return nil, err
+	if f.Units != "" && f.Units != "metal" && f.Units != "real" {
+		return nil, failf(1, 0, "the file is in the units %s, not in Å (metal or real)", short(f.Units))
 	}
-	return r.structure()
+	return f.structure(elements)
 }
 
 // maxLAMMPSWords is more than the columns of any atom style that is read.
@@ -40,24 +91,19 @@ const maxLAMMPSSections = 200
 type lammpsReader struct {
 	lines
 	buf      []word
-	elements []string       // given by the caller, by type
+	style    string         // of atoms, when the file does not say
+	units    string         // of the first line
+	timestep int64          // of the first line
 	counts   map[string]int // of the header: "atoms", "atom types"
 	bounds   [3]*[2]float64 // xlo xhi and so on
 	tilt     Vector         // xy xz yz
 	general  [3]*Vector     // avec, bvec, cvec
 	origin   Vector         // of a general box
-	types    []lammpsType
+	types    []LAMMPSType
 	labels   map[string]int // index of a type by its label
 	atoms    []lammpsAtom
 	found    bool // an Atoms section was there
 	sections int
-}
-
-// lammpsType is an atom type: what the file says of it.
-type lammpsType struct {
-	label   string
-	mass    float64 // 0 means not given
-	comment string  // after the mass
 }
 
 // lammpsAtom is a line of Atoms. The type is kept as written until the labels
@@ -70,12 +116,7 @@ type lammpsAtom struct {
 }
 
 func (r *lammpsReader) read() error {
-	if first, _ := r.next(); strings.Contains(first, "units = ") {
-		_, units, _ := strings.Cut(first, "units = ")
-		if unit := strings.Fields(units + " ?")[0]; unit != "metal" && unit != "real" {
-			return failf(r.n, 0, "the file is in the units %s, not in Å (metal or real)", short(unit))
-		}
-	}
+	r.first()
 	for {
 		line, ok := r.next()
 		if !ok {
@@ -94,6 +135,22 @@ func (r *lammpsReader) read() error {
 		return failf(r.n, 0, "the file has no section Atoms")
 	}
 	return nil
+}
+
+// first reads the first line, which is a comment: "LAMMPS data file via
+// write_data, version 3 Nov 2022, timestep = 12, units = metal".
+func (r *lammpsReader) first() {
+	line, _ := r.next()
+	for part := range strings.SplitSeq(line, ",") {
+		name, value, _ := strings.Cut(part, "=")
+		switch value = strings.Fields(value + " ?")[0]; {
+		case value == "?":
+		case strings.TrimSpace(name) == "timestep":
+			r.timestep, _ = strconv.ParseInt(value, 10, 64)
+		case strings.TrimSpace(name) == "units":
+			r.units = value
+		}
+	}
 }
 
 // entry reads a line of the header, or a section and its lines.
@@ -238,7 +295,7 @@ func (r *lammpsReader) readMass(w []word, comment string) error {
 	if !ok || mass <= 0 {
 		return failf(r.n, w[1].column, "%s is not a mass", quote(w[1].text))
 	}
-	r.types[i].mass, r.types[i].comment = mass, comment
+	r.types[i].Mass, r.types[i].comment = mass, comment
 	return nil
 }
 
@@ -250,7 +307,7 @@ func (r *lammpsReader) readLabel(w []word) error {
 	if len(w) < 2 {
 		return failf(r.n, w[0].column, "the label of the type is missing")
 	}
-	r.types[i].label = w[1].text
+	r.types[i].Label = w[1].text
 	r.labels[w[1].text] = i
 	return nil
 }
@@ -258,7 +315,7 @@ func (r *lammpsReader) readLabel(w []word) error {
 // typeOf finds the index of an atom type by its number or its label.
 func (r *lammpsReader) typeOf(w word, line int) (int, error) {
 	if r.types == nil {
-		r.types = make([]lammpsType, r.counts["atom types"])
+		r.types = make([]LAMMPSType, r.counts["atom types"])
 	}
 	if n, err := strconv.Atoi(w.text); err == nil && n >= 1 && n <= len(r.types) {
 		return n - 1, nil
@@ -325,17 +382,21 @@ type lammpsLayout struct {
 	kind, position int
 }
 
-// lammpsLayouts are the styles that are read, those first that unnamed lines of
-// their length most likely are.
+// lammpsLayouts are the styles that are read. The first untold of them can be
+// told from unnamed lines: those first that lines of their length most likely
+// are.
 var lammpsLayouts = []lammpsLayout{
 	{"atomic", 1, 2}, {"molecular", 2, 3}, {"charge", 1, 3}, {"full", 2, 4}, {"sphere", 1, 4},
-	{"bond", 2, 3}, {"angle", 2, 3}, {"dipole", 1, 3},
+	{"bond", 2, 3}, {"angle", 2, 3}, {"dipole", 1, 3}, {"dpd", 1, 3}, {"mdpd", 1, 3}, {"edpd", 1, 4}, {"electron", 1, 5}, {"ellipsoid", 1, 4},
+	{"body", 1, 4}, {"peri", 1, 4}, {"line", 2, 5}, {"tri", 2, 5}, {"spin", 1, 2}, {"hybrid", 1, 2},
 }
 
-// layout takes the style from the comment after Atoms; without one, the style
-// whose type column holds types in every line.
-func (r *lammpsReader) layout(style string) (lammpsLayout, error) {
-	if name := strings.Fields(style + " ?")[0]; name != "?" {
+const untold = 5
+
+// layout takes the style from the comment after Atoms or from the caller;
+// without one, the style whose type column holds types in every line.
+func (r *lammpsReader) layout(comment string) (lammpsLayout, error) {
+	if name := strings.Fields(comment + " " + r.style + " ?")[0]; name != "?" {
 		for _, l := range lammpsLayouts {
 			if l.name == name {
 				return l, nil
@@ -343,7 +404,7 @@ func (r *lammpsReader) layout(style string) (lammpsLayout, error) {
 		}
 		return lammpsLayout{}, failFix(r.n, 1, "write the atoms in the style atomic, charge, molecular or full", "the atom style %s is not read", short(name))
 	}
-	for _, l := range lammpsLayouts[:5] {
+	for _, l := range lammpsLayouts[:untold] {
 		if r.fits(l) {
 			return l, nil
 		}
@@ -375,30 +436,61 @@ func (r *lammpsReader) fits(l lammpsLayout) bool {
 	return some && err == nil
 }
 
-func (r *lammpsReader) structure() (*Structure, error) {
-	s := &Structure{Cartesian: true}
-	var origin Vector
+// fill hands over what was read, with the types of the atoms known.
+func (r *lammpsReader) fill(f *LAMMPSFile) error {
 	var err error
-	if s.Lattice, origin, err = r.box(); err != nil {
-		return nil, err
+	if f.Lattice, f.Origin, err = r.box(); err != nil {
+		return err
 	}
 	slices.SortStableFunc(r.atoms, func(a, b lammpsAtom) int { return cmp.Compare(a.id, b.id) })
-	names, err := r.names()
-	if err != nil {
-		return nil, err
-	}
 	var ps problems
+	f.Atoms = make([]LAMMPSAtom, len(r.atoms))
 	for i, a := range r.atoms {
 		if i > 0 && r.atoms[i-1].id == a.id {
 			ps.at(a.line, 1, "the atom %d is given twice", a.id)
 		}
-		s.Positions = append(s.Positions, a.position.sub(origin))
-		s.Species = append(s.Species, names[a.kind.text])
+		f.Atoms[i] = LAMMPSAtom{ID: a.id, Position: a.position, line: a.line}
+		if f.Atoms[i].Type, err = r.typeOf(a.kind, a.line); err != nil {
+			ps.at(a.line, a.kind.column, "%s is not one of the %d atom types", quote(a.kind.text), len(r.types))
+		}
+	}
+	return ps.err()
+}
+
+// box returns the cell and its corner.
+func (r *lammpsReader) box() (Matrix, Vector, error) {
+	if r.general[0] != nil && r.general[1] != nil && r.general[2] != nil {
+		return Matrix{*r.general[0], *r.general[1], *r.general[2]}, r.origin, nil
+	}
+	var length, origin Vector
+	for k, b := range r.bounds {
+		if b == nil {
+			return Matrix{}, origin, failf(0, 0, "the box is not whole: %[1]clo %[1]chi is missing", "xyz"[k])
+		}
+		length[k], origin[k] = b[1]-b[0], b[0]
+	}
+	return Matrix{{length[0], 0, 0}, {r.tilt[0], length[1], 0}, {r.tilt[1], r.tilt[2], length[2]}}, origin, nil
+}
+
+// structure takes the file's units of length for Å.
+func (f *LAMMPSFile) structure(elements []string) (*Structure, error) {
+	s := &Structure{Lattice: &f.Lattice, Cartesian: true}
+	names := make([]string, len(f.Types))
+	var ps problems
+	for _, a := range f.Atoms {
+		if names[a.Type] == "" {
+			names[a.Type] = f.name(&ps, a.Type, elements)
+		}
+		s.Positions = append(s.Positions, a.Position.sub(f.Origin))
+		s.Species = append(s.Species, names[a.Type])
+	}
+	if err := ps.err(); err != nil {
+		return nil, err
 	}
 	for _, p := range s.Validate() {
 		var site int
-		if scanIndex(p.Field, "positions", &site) && site < len(r.atoms) {
-			p.Line = r.atoms[site].line
+		if scanIndex(p.Field, "positions", &site) && site < len(f.Atoms) {
+			p.Line = f.Atoms[site].line
 		}
 		ps.add(p)
 	}
@@ -408,82 +500,46 @@ func (r *lammpsReader) structure() (*Structure, error) {
 	return s, nil
 }
 
-// box returns the cell and its corner.
-func (r *lammpsReader) box() (*Matrix, Vector, error) {
-	if r.general[0] != nil && r.general[1] != nil && r.general[2] != nil {
-		return &Matrix{*r.general[0], *r.general[1], *r.general[2]}, r.origin, nil
+// name returns the element of a type; "?" when the file does not say it, which
+// is a problem.
+func (f *LAMMPSFile) name(ps *problems, i int, elements []string) string {
+	if i < len(elements) && elements[i] != "" {
+		return elements[i]
 	}
-	var length, origin Vector
-	for k, b := range r.bounds {
-		if b == nil {
-			return nil, origin, failf(0, 0, "the box is not whole: %[1]clo %[1]chi is missing", "xyz"[k])
-		}
-		length[k], origin[k] = b[1]-b[0], b[0]
+	t := f.Types[i]
+	if symbol := t.Symbol(); symbol != "" {
+		return symbol
 	}
-	return &Matrix{{length[0], 0, 0}, {r.tilt[0], length[1], 0}, {r.tilt[1], r.tilt[2], length[2]}}, origin, nil
-}
-
-// names returns the elements of the types that atoms have, by the words that
-// the atoms name them with.
-func (r *lammpsReader) names() (map[string]string, error) {
-	names := map[string]string{}
-	var ps problems
-	for _, a := range r.atoms {
-		if _, ok := names[a.kind.text]; ok {
-			continue
-		}
-		if len(names) > maxAtomTypes {
-			break
-		}
-		names[a.kind.text] = ""
-		i, err := r.typeOf(a.kind, a.line)
-		if err != nil {
-			ps.at(a.line, a.kind.column, "%s is not one of the %d atom types", quote(a.kind.text), len(r.types))
-			continue
-		}
-		names[a.kind.text] = r.name(&ps, i)
+	// A mass of exactly 1 may be the unit of a model without elements.
+	if symbol := ElementOfMass(t.Mass); symbol != "" && (t.Mass != 1 || f.Units != "") {
+		return symbol
 	}
-	return names, ps.err()
-}
-
-// name returns the element of a type.
-func (r *lammpsReader) name(ps *problems, i int) string {
-	if i < len(r.elements) && r.elements[i] != "" {
-		return r.elements[i]
-	}
-	t := r.types[i]
-	if el, ok := canonicalSymbol(t.label); ok {
-		return el
-	}
-	comment := strings.Fields(t.comment + " ?")[0]
-	if el, ok := ElementOf(comment); ok {
-		return el.Symbol
-	}
-	if el, ok := elementOfMass(t.mass); ok {
-		return el
-	}
-	if t.mass == 0 {
+	if t.Mass == 0 {
 		ps.at(0, 0, "the file does not say which element atom type %d is: it gives no mass", i+1)
 	} else {
-		ps.at(0, 0, "the file does not say which element atom type %d is: its mass %v is that of none", i+1, t.mass)
+		ps.at(0, 0, "the file does not say which element atom type %d is: its mass %v is that of none", i+1, t.Mass)
 	}
 	ps.fix("name the elements of the atom types in their order, or write them as comments in Masses")
-	return ""
+	return "?"
 }
 
-// elementOfMass returns the element that a mass means. A mass of exactly 1 may
-// be the unit of a model without elements.
-func elementOfMass(mass float64) (string, bool) {
-	if mass == 1 {
-		return "", false
+// ElementOfMass returns the element that a mass in u means, "" when there is
+// none or more than one.
+func ElementOfMass(mass float64) string {
+	// Older tables differ by up to this; it tells CH₂ (14.027) from nitrogen
+	// (14.007).
+	tolerance := 0.010 + 0.0003*mass
+	if mass > 20 { // no groups of light atoms weigh as much as one atom here
+		tolerance = max(tolerance, 0.05) // people write 28.06 for silicon and 27 for aluminium
 	}
-	best, difference := Element{}, math.Inf(1)
+	symbol, nearest := "", tolerance
 	for _, e := range append(elements[:], deuterium) {
-		if d := math.Abs(e.Mass - mass); d < difference {
-			best, difference = e, d
+		switch d := math.Abs(e.Mass - mass); {
+		case d < nearest:
+			symbol, nearest = e.Symbol, d
+		case d == nearest:
+			symbol = "" // two elements that have no stable isotope
 		}
 	}
-	// Older tables differ by up to this; it tells CH₂ (14.027) from nitrogen
-	// (14.007) and cobalt (58.93) from nickel (58.69).
-	return best.Symbol, difference < 0.010+0.0003*mass
+	return symbol
 }

@@ -84,6 +84,7 @@ func TestLAMMPSAtomStyles(t *testing.T) {
 		{"named charge", lammps(" # charge", saltMasses, "1 1 1 0 0 0", "2 2 2 2 2 2")},
 		{"named molecular", lammps("  #molecular", saltMasses, "1 1 1 0 0 0", "2 1 2 2 2 2")},
 		{"remarks after atoms", lammps("", saltMasses, "1 1 0 0 0 # Na", "2 2 2 2 2 # Cl")},
+		{"hybrid", lammps(" # hybrid sphere", saltMasses, "1 1 0 0 0 1 1", "2 2 2 2 2 1 1")},
 		{"type labels", strings.Replace(lammps("", "Na 22.98977\nCl 35.453", "1 Na 0 0 0", "2 Cl 2 2 2"), "Masses", "Atom Type Labels\n\n1 Na\n2 Cl\n\nMasses", 1)},
 		{"a general box", strings.Replace(lammps("", saltMasses, "1 1 1 0 0", "2 2 3 2 2"), "0 4 xlo xhi\n0 4 ylo yhi\n0 4 zlo zhi", "4 0 0 avec\n0 4 0 bvec\n0 0 4 cvec\n1 0 0 abc origin", 1)},
 	} {
@@ -110,6 +111,8 @@ func TestLAMMPSElementsComeFromCallerCommentOrMass(t *testing.T) {
 		{"comments before masses", "1 22.98977 # K\n2 35.453 # Br-", nil, "K Cl"},
 		{"caller before comments", "1 22.98977 # K\n2 35.453", []string{"Li", "F"}, "Li F"},
 		{"caller for some", saltMasses, []string{"", "F"}, "Na F"},
+		{"masses as people round them", "1 28.06\n2 27", nil, "Si Al"},
+		{"near neighbours", "1 208.98\n2 207.2", nil, "Bi Pb"},
 		{"old masses", "1 65.409\n2 32.066", nil, "Zn S"},
 		{"neighbours", "1 58.693\n2 58.933", nil, "Ni Co"},
 		{"deuterium", "1 2.0141\n2 15.9994", nil, "D O"},
@@ -164,6 +167,33 @@ func TestLAMMPSDataRefusesWhatItCannotTrust(t *testing.T) {
 	}
 	if _, err := crystal.ReadLAMMPSData([]byte(good), []string{"Qq", "Cl"}); err == nil {
 		t.Error("the caller's element Qq is accepted")
+	}
+}
+
+func TestParseLAMMPSDataKeepsUnitsStepAndTypes(t *testing.T) {
+	t.Parallel()
+	text := strings.Replace(lammps("", "1 1.0 # A\n2 2.5", "2 1 1 0 0 0", "1 2 1 2 2 2"), "x\n", "LAMMPS data file via write_data, version 3 Nov 2022, timestep = 12, units = lj\n", 1)
+	f, err := crystal.ParseLAMMPSData([]byte(text), "charge")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Units != "lj" || f.Timestep != 12 || f.Lattice[2][2] != 4 || len(f.Types) != 2 || f.Types[1].Mass != 2.5 || f.Types[0].Symbol() != "" {
+		t.Errorf("%+v", f)
+	}
+	if a := f.Atoms; a[0].ID != 1 || a[0].Type != 1 || a[1].Type != 0 || a[0].Position != (crystal.Vector{2, 2, 2}) {
+		t.Errorf("atoms %+v", a)
+	}
+}
+
+func TestAMassOfOneIsHydrogenOnlyInNamedUnits(t *testing.T) {
+	t.Parallel()
+	text := lammps("", "1 1.0\n2 15.9994", "1 1 0 0 0", "2 2 2 2 2")
+	if _, err := crystal.ReadLAMMPSData([]byte(text), nil); err == nil {
+		t.Error("a model without elements is taken for hydrogen")
+	}
+	s, err := crystal.ReadLAMMPSData([]byte("via write_data, units = real"+text[1:]), nil)
+	if err != nil || s.Formula() != "HO" {
+		t.Errorf("%v, %v", s, err)
 	}
 }
 

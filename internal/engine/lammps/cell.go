@@ -22,7 +22,7 @@ type cell struct {
 // newCell turns lattice vectors into a cell. The same lattice results, rotated.
 func newCell(m crystal.Matrix) cell {
 	c := cell{sign: 1}
-	if determinant(m) < 0 {
+	if m.Det() < 0 {
 		c.sign = -1
 	}
 	a, b, d := m[0], m[1], m[2]
@@ -31,7 +31,7 @@ func newCell(m crystal.Matrix) cell {
 	c.ly = math.Sqrt(dot(b, b) - c.xy*c.xy)
 	c.xz = dot(d, a) / c.lx
 	c.yz = (dot(b, d) - c.xy*c.xz) / c.ly
-	c.lz = math.Abs(determinant(m)) / (c.lx * c.ly)
+	c.lz = math.Abs(m.Det()) / (c.lx * c.ly)
 	c.clean()
 	c.yzTurns = turns(c.yz, c.ly)
 	c.yz -= c.yzTurns * c.ly
@@ -79,11 +79,6 @@ func (c cell) cartesian(f crystal.Vector) crystal.Vector {
 }
 
 func dot(a, b crystal.Vector) float64 { return a[0]*b[0] + a[1]*b[1] + a[2]*b[2] }
-
-func determinant(m crystal.Matrix) float64 {
-	a, b, c := m[0], m[1], m[2]
-	return a[0]*(b[1]*c[2]-b[2]*c[1]) - a[1]*(b[0]*c[2]-b[2]*c[0]) + a[2]*(b[0]*c[1]-b[1]*c[0])
-}
 
 // system is a structure ready to be written as a data file.
 type system struct {

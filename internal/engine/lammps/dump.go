@@ -10,9 +10,9 @@ import (
 	"github.com/nano-os/nanoos/internal/crystal"
 )
 
-// dumpTail is how much of the end of a long trajectory is searched for its last
-// frame.
-const dumpTail = 256 << 20
+// dumpTail is how much of the end of a trajectory is searched for its last
+// frame first: one of 100 000 atoms fits.
+const dumpTail = 16 << 20
 
 // dumpReader keeps the last whole frame of a text dump.
 type dumpReader struct {
@@ -34,23 +34,31 @@ func readDump(files fs.FS, name string) (*snapshot, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if s, ok := f.(io.Seeker); ok {
-		if info, err := f.Stat(); err == nil && info.Size() > dumpTail {
-			if _, err := s.Seek(-dumpTail, io.SeekEnd); err != nil {
+	seeker, _ := f.(io.Seeker)
+	size := int64(0)
+	if info, err := f.Stat(); err == nil && seeker != nil {
+		size = info.Size()
+	}
+	for tail := int64(dumpTail); ; tail *= 4 {
+		if seeker != nil {
+			if _, err := seeker.Seek(max(0, size-tail), io.SeekStart); err != nil {
 				return nil, err
 			}
 		}
+		d := &dumpReader{}
+		d.lines.line = d.text
+		if _, err := io.Copy(&d.lines, f); err != nil {
+			return nil, err
+		}
+		d.lines.Flush()
+		if d.last != nil {
+			d.last.file = name
+			return d.last, nil
+		}
+		if tail >= size {
+			return nil, nil
+		}
 	}
-	d := &dumpReader{}
-	d.lines.line = d.text
-	if _, err := io.Copy(&d.lines, f); err != nil {
-		return nil, err
-	}
-	d.lines.Flush()
-	if d.last != nil {
-		d.last.file = name
-	}
-	return d.last, nil
 }
 
 func (d *dumpReader) text(s string, whole bool) {
@@ -69,7 +77,7 @@ func (d *dumpReader) text(s string, whole bool) {
 		}
 	case "NUMBER OF ATOMS":
 		n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
-		if err != nil || n < 0 || n > maxSites {
+		if err != nil || n < 0 {
 			d.frame = nil
 			return
 		}
@@ -182,7 +190,7 @@ func (d *dumpReader) atom(w []string, whole bool) {
 		return
 	}
 	d.frame.forces = forces == [3]bool{true, true, true}
-	d.frame.sites = append(d.frame.sites, a)
+	d.frame.add(a)
 	if d.left--; d.left == 0 {
 		d.last, d.frame = d.frame, nil
 	}

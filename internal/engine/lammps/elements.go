@@ -1,10 +1,6 @@
 package lammps
 
 import (
-	"math"
-	"strconv"
-	"strings"
-
 	"github.com/nano-os/nanoos/internal/crystal"
 )
 
@@ -53,57 +49,11 @@ func isElement(s string) bool {
 	return ok
 }
 
-// massTolerance is how far people round masses: 63.55 for Cu, 28.06 for Si. No
-// two elements are nearer than twice as much, except those told apart by 0.1.
-const massTolerance = 0.05
-
-// elementOfMass finds the only element with that mass in u; "" if there is none.
-func elementOfMass(mass float64) string {
-	found := ""
-	for z := 1; z <= 118; z++ {
-		e, _ := crystal.ElementOfZ(z)
-		if math.Abs(e.Mass-mass) > massTolerance {
-			continue
-		}
-		if found != "" {
-			return ""
-		}
-		found = e.Symbol
+// element says which element an atom type is: by the script and the data files,
+// else by its mass, of which one is massU u.
+func (j *journal) element(t int, massU float64) string {
+	if e := j.elements[t]; e != "" {
+		return e
 	}
-	return found
-}
-
-// massLine reads "1 22.98977 # Na" of a Masses section, also with a type label
-// in place of the number.
-func massLine(s string, labels map[string]int) (t int, mass float64, symbol string, ok bool) {
-	text, comment, _ := strings.Cut(s, "#")
-	f := strings.Fields(text)
-	if len(f) != 2 {
-		return 0, 0, "", false
-	}
-	t, err := strconv.Atoi(f[0])
-	if err != nil {
-		if t, ok = labels[f[0]]; !ok {
-			return 0, 0, "", false
-		}
-	}
-	mass, ok = parseNumber(f[1])
-	if words := strings.Fields(comment); len(words) > 0 && isElement(words[0]) {
-		symbol = words[0]
-	}
-	return t, mass, symbol, ok && t > 0
-}
-
-// typeElements says which element each of the types is: by the script and the
-// data files, else by the mass, which needs physical units.
-func (j *journal) typeElements(massU float64) func(t int) string {
-	return func(t int) string {
-		if e := j.elements[t]; e != "" {
-			return e
-		}
-		if m := j.masses[t]; m > 0 && massU > 0 {
-			return elementOfMass(m * massU)
-		}
-		return ""
-	}
+	return crystal.ElementOfMass(j.masses[t] * massU)
 }

@@ -40,6 +40,7 @@ type journal struct {
 	dangerAt  mark
 	elements  map[int]string // from pair_coeff and type labels
 	masses    map[int]float64
+	atomStyle string
 	dataFiles []string // read_data
 	written   []string // write_data
 	nextLog   string   // the command log: the output goes on in that file

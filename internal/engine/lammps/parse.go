@@ -306,28 +306,36 @@ func (rec *record) attachStructures(res *engine.Result) {
 		}
 		return
 	}
-	element := rec.typeElements(u.mass)
-	if rec.initial != nil && rec.initial.usable() {
-		res.Structures.Initial, _ = encode(rec.initial.structure(u.length, element))
+	element := func(t int) string { return rec.element(t, u.mass) }
+	if s := rec.initial; s != nil && s.usable() && s.atoms <= maxStored {
+		if names, ok := s.name(element); ok {
+			res.Structures.Initial = encode(s.structure(u.length, names))
+		}
 	}
-	if rec.final == nil {
-		return
+	if rec.final != nil {
+		rec.final.boundary(rec.journal)
+		rec.attachFinal(res, u.length, element)
 	}
-	rec.final.boundary(rec.journal)
-	st := rec.final.structure(u.length, element)
-	switch raw, err := encode(st); {
-	case st == nil:
-		res.Warnings = append(res.Warnings, engine.Warning{Code: "elements_unknown", File: rec.final.file,
+}
+
+func (rec *record) attachFinal(res *engine.Result, scale float64, element func(t int) string) {
+	s := rec.final
+	names, ok := s.name(element)
+	if !ok {
+		res.Warnings = append(res.Warnings, engine.Warning{Code: "elements_unknown", File: s.file,
 			Message: "the elements of the atom types are not known, so the final structure has no species",
 			Fix:     "write each element as a comment in the Masses section of the data file: 1 26.98 # Al"})
-	case err != nil:
-		res.Warnings = append(res.Warnings, engine.Warning{Code: "structure_large", Message: err.Error(), File: rec.final.file})
-	default:
-		res.Structures.Final = raw
+		return
 	}
-	if st != nil && rec.final.atoms == rec.natoms() {
-		res.Summary.Formula = st.Formula()
+	if s.atoms == rec.natoms() && s.atoms <= crystal.MaxSites {
+		res.Summary.Formula = s.formula(names)
 	}
+	if s.atoms > maxStored {
+		res.Warnings = append(res.Warnings, engine.Warning{Code: "structure_large", File: s.file,
+			Message: fmt.Sprintf("the structure of %d atoms is only in its file", s.atoms)})
+		return
+	}
+	res.Structures.Final = encode(s.structure(scale, names))
 }
 
 func (s *snapshot) boundary(j *journal) {
@@ -336,14 +344,13 @@ func (s *snapshot) boundary(j *journal) {
 	}
 }
 
-func encode(s *crystal.Structure) (json.RawMessage, error) {
-	if s == nil {
-		return nil, nil
+// encode cannot fail: the numbers of a usable snapshot are finite.
+func encode(s *crystal.Structure) json.RawMessage {
+	raw, err := json.Marshal(s)
+	if err != nil {
+		return nil
 	}
-	if len(s.Species) > maxStored {
-		return nil, fmt.Errorf("the structure of %d atoms is only in its file", len(s.Species))
-	}
-	return json.Marshal(s)
+	return raw
 }
 
 func (rec *record) allWarnings() []engine.Warning {

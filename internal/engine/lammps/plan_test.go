@@ -228,7 +228,7 @@ func TestTheRotatedCellKeepsEveryDistance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCell(m)
-			if c.lx <= 0 || c.ly <= 0 || c.lz <= 0 || math.Abs(c.lx*c.ly*c.lz-math.Abs(determinant(m))) > 1e-9 {
+			if c.lx <= 0 || c.ly <= 0 || c.lz <= 0 || math.Abs(c.lx*c.ly*c.lz-math.Abs(m.Det())) > 1e-9 {
 				t.Fatalf("cell %+v", c)
 			}
 			if math.Abs(c.xy) > 0.5*c.lx+1e-6 || math.Abs(c.xz) > 0.5*c.lx+1e-6 || math.Abs(c.yz) > 0.5*c.ly+1e-6 {

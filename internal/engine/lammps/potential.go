@@ -134,7 +134,7 @@ func (it *interaction) manyBody(style string, p *potential, types []string, in e
 // library here, nothing can be checked.
 func (it *interaction) need(field, name string, types []string, in engine.Inputs) (data []byte, ok bool) {
 	if in.Files != nil {
-		if data, err := readHead(in.Files, name); err == nil {
+		if data, err := readHead(in.Files, name, maxPotential); err == nil {
 			return data, true
 		}
 	}
@@ -142,7 +142,7 @@ func (it *interaction) need(field, name string, types []string, in engine.Inputs
 		it.stage(name)
 		return nil, true
 	}
-	data, err := readHead(in.Library, name)
+	data, err := readHead(in.Library, name, maxPotential)
 	if err == nil {
 		it.stage(name)
 		if strings.HasSuffix(name, ".gz") { // LAMMPS unpacks it; its content is not checked
@@ -174,13 +174,13 @@ func (it *interaction) stage(name string) {
 }
 
 // readHead reads a file up to a bound.
-func readHead(files fs.FS, name string) ([]byte, error) {
+func readHead(files fs.FS, name string, bound int64) ([]byte, error) {
 	f, err := files.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxPotential))
+	return io.ReadAll(io.LimitReader(f, bound))
 }
 
 // similarFiles are the nearest name, and the files of the same kind that begin

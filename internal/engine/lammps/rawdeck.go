@@ -137,7 +137,7 @@ func (l *linter) lint(name string, depth int) {
 		return
 	}
 	l.seen = append(l.seen, name)
-	data, err := readHead(l.in.Files, name)
+	data, err := readHead(l.in.Files, name, maxScript)
 	if err != nil {
 		l.problem(job.Problem{File: name, Message: "cannot be read", Why: err.Error()})
 		return

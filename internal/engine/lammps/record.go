@@ -230,7 +230,7 @@ func (rec *record) merge() {
 // adopt takes over what only commands say.
 func (j *journal) adopt(s *journal) {
 	j.norm, j.periodic, j.bounded, j.restarted, j.grand = s.norm, s.periodic, s.bounded, s.restarted, s.grand
-	j.elements, j.masses, j.dataFiles, j.written = s.elements, s.masses, s.dataFiles, s.written
+	j.elements, j.masses, j.atomStyle, j.dataFiles, j.written = s.elements, s.masses, s.atomStyle, s.dataFiles, s.written
 	for _, b := range j.blocks {
 		b.norm = j.norm
 	}
@@ -253,8 +253,8 @@ func (rec *record) readStructures(files fs.FS, found []candidate) {
 		case strings.HasPrefix(c.head, dumpBanner):
 			s, _ = readDump(files, c.name)
 		case slices.Contains(rec.dataFiles, c.name):
-			in, units, _ := readData(files, c.name, rec.journal)
-			rec.initial = in
+			var units string
+			rec.initial, units = readData(files, c.name, rec.journal)
 			rec.suppose(units)
 			continue
 		case strings.HasPrefix(c.head, dataBanner):
@@ -263,7 +263,7 @@ func (rec *record) readStructures(files fs.FS, found []candidate) {
 				j = scratch
 			}
 			var units string
-			s, units, _ = readData(files, c.name, j)
+			s, units = readData(files, c.name, j)
 			if j != scratch {
 				rec.suppose(units)
 			}
@@ -272,7 +272,7 @@ func (rec *record) readStructures(files fs.FS, found []candidate) {
 			continue
 		}
 		if s.forces && (!rec.hasForce || s.step >= rec.forceStep) {
-			rec.hasForce, rec.forceStep, rec.maxForce = true, s.step, s.maxForce()
+			rec.hasForce, rec.forceStep, rec.maxForce = true, s.step, s.maxForce
 		}
 		if rec.final == nil || s.step >= rec.final.step {
 			rec.final = s

@@ -168,7 +168,9 @@ func (r *reader) setting(w []string) bool {
 		j.units, j.norm, j.atoms, j.elements, j.masses = "", nil, 0, nil, nil
 	case w[0] == "fix" && len(w) > 3 && isGrand(w[3]):
 		j.grand = true
-	case w[0] == "group" || w[0] == "atom_style" || w[0] == "pair_style":
+	case w[0] == "atom_style" && len(w) > 1:
+		j.atomStyle = w[1]
+	case w[0] == "group" || w[0] == "pair_style":
 	case w[0] == "print":
 		r.skip = !strings.Contains(strings.Join(w, " "), "screen no")
 	default:
