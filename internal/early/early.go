@@ -1,11 +1,11 @@
 // Package early turns this binary into one of its small programs (supervisor,
-// stage, mock engine) before the packages of the large one are initialised. A
-// node starts three of them for every attempt; with the initialisation of all
-// linked packages each would cost several times as much.
+// stage, mock engine) before the packages of the large one are initialised:
+// measured, a supervisor then costs 6 ms of processor time instead of 12.
 //
 // Go initialises a package as soon as its own imports are, in the order of
-// import paths, so this one, which imports little, comes before what the server
-// needs. A program that wants it imports it for its effect.
+// import paths, so this one, which imports little, comes before the web server,
+// the database and the schema compiler. A program that wants it imports it for
+// its effect: the one place where main is not where a program begins.
 package early
 
 import (

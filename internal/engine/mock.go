@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine/mock"
@@ -54,7 +55,7 @@ func (Mock) Plan(spec job.Spec, _ Inputs) (*Plan, error) {
 	return &Plan{
 		Files: map[string][]byte{mock.ParamsFile: append(params, '\n')},
 		Steps: []Step{{Program: MockProgram, Args: []string{mock.Command}}},
-		Stop:  SoftStop{Create: []string{mock.StopFile}},
+		Stop:  SoftStop{Create: []string{mock.StopFile}, Wait: 5 * time.Second}, // it looks ten times a second
 		Keep:  []string{mock.ParamsFile, mock.ResultFile},
 	}, nil
 }

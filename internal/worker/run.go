@@ -135,7 +135,7 @@ func (r *run) task() (executor.Task, error) {
 		Stage: r.stage,
 		Steps: commands,
 		Env:   r.w.opt.Machine.environment(r.lease, r.plan, r.w.opt.Executor.WorkDir(r.lease.Job.ID, r.lease.Job.Attempt)),
-		Stop:  executor.SoftStop{Create: r.plan.Stop.Create, Wait: r.plan.Stop.Wait},
+		Stop:  softStop(r.plan.Stop),
 		Soft:  spec.Soft(), Hard: time.Duration(spec.Walltime),
 		Limits: executor.Limits{
 			Memory: spec.Demand.Memory, CPUs: spec.Demand.CPUs, Log: spec.LogLimit,
@@ -145,6 +145,14 @@ func (r *run) task() (executor.Task, error) {
 			OpenFiles: 8192,
 		},
 	}, nil
+}
+
+// softStop fills in how long a code may take to end cleanly.
+func softStop(s engine.SoftStop) executor.SoftStop {
+	if s.Wait == 0 {
+		s.Wait = time.Minute
+	}
+	return executor.SoftStop{Create: s.Create, Wait: s.Wait}
 }
 
 // order makes the run stop: job.Stop for a cancel, job.Drop when it was fenced.
