@@ -19,7 +19,7 @@ import (
 var pageFiles embed.FS
 
 func (s *Server) pageRoutes() {
-	pages := template.Must(template.New("").ParseFS(pageFiles, "pages/*.html"))
+	pages := template.Must(template.New("").Funcs(template.FuncMap{"words": words}).ParseFS(pageFiles, "pages/*.html"))
 	s.page("GET /{$}", func(w http.ResponseWriter, r *http.Request) error {
 		return render(w, pages, "landing.html", s.landing(r))
 	})
@@ -31,6 +31,21 @@ func (s *Server) pageRoutes() {
 	s.page("GET /api/docs", func(w http.ResponseWriter, _ *http.Request) error {
 		return render(w, pages, "docs.html", documentation(s.api.OpenAPI()))
 	})
+}
+
+// run is a piece of a description: words, or code that stood in backquotes.
+type run struct {
+	Code bool
+	Text string
+}
+
+// words splits a description at its backquotes.
+func words(description string) []run {
+	var runs []run
+	for i, text := range strings.Split(description, "`") {
+		runs = append(runs, run{Code: i%2 == 1, Text: text})
+	}
+	return runs
 }
 
 func render(w http.ResponseWriter, pages *template.Template, name string, data any) error {
