@@ -21,7 +21,7 @@ func (d *dossier) decide(s *engine.Summary) (engine.Outcome, *job.Failure) {
 		}
 	}
 	for _, w := range d.warnings {
-		if w.Code == warnGamma || w.Code == warnRestart {
+		if slices.Contains([]string{warnGamma, warnRestart, warnClose}, w.Code) {
 			return engine.SuccessWithWarning, nil
 		}
 	}
@@ -106,6 +106,8 @@ func (d *dossier) byEnd(*engine.Summary) (engine.Outcome, *job.Failure) {
 		last = d.other
 	}
 	switch {
+	case last != nil && last.done && last.isPW() && !last.began():
+		return engine.ResultInvalid, failure(engine.ResultInvalid, "nothing_computed", "pw.x ended by itself before its first SCF iteration", "check nstep, which must be above 0", "")
 	case last != nil && last.done:
 		return "", nil
 	case last == nil && d.mainXML != nil && d.mainXML.closed && !d.files.isJob:

@@ -32,6 +32,7 @@ var diagnoses = []diagnosis{
 	{"", "dexx is negative", engine.RecoverableError, "exx_failed", "the exchange energy has the wrong sign", "lower conv_thr, and check nqx1, nqx2, nqx3"},
 	{"broyden", "", engine.RecoverableError, "mixing_failed", "the mixing of densities failed", "lower mixing_beta"},
 	{"", "larger cell_factor", engine.RecoverableError, "cell_factor", "the cell has grown beyond the space set aside for it", "set namelists.cell.cell_factor to 2 or 3, and start from the last cell"},
+	{"", "symmetry operations not satisfied", engine.RecoverableError, "symmetry_broken", "the atoms have moved out of the symmetry that the run began with", "start from the last structure, or set nosym"},
 	{"", "not orthogonal operation", engine.RecoverableError, "symmetry_broken", "a symmetry operation no longer fits the cell", "start from the last cell, made exactly symmetric"},
 	{"", "cannot bracket ef", engine.RecoverableError, "fermi_not_found", "the Fermi energy was not found", "raise nbnd, or set smearing: cold"},
 
@@ -51,11 +52,14 @@ var diagnoses = []diagnosis{
 	{"", "is nonexistent", engine.InputError, "species_mismatch", "a label of ATOMIC_POSITIONS is not in ATOMIC_SPECIES", "correct the label, or add the species"},
 	{"", "must read cell parameters", engine.InputError, "cell_missing", "the cell is missing", "add CELL_PARAMETERS, or set ibrav"},
 
+	{"", "2d cutoff is smaller", engine.InputError, "slab_too_near", "the room between the slabs is too small for assume_isolated 2D", "lengthen the cell along z"},
+
 	{"", "number of pools", engine.LaunchError, "bad_pools", "the number of pools does not fit the ranks", "choose pools that divide the ranks"},
 	{"", "some nodes have no k-points", engine.LaunchError, "bad_pools", "there are more pools than k-points", "use fewer pools"},
 	{"", "nproc_pool", engine.LaunchError, "bad_pools", "the number of pools does not fit the ranks", "choose pools that divide the ranks"},
 	{"check_tempdir", "", engine.FileSystemError, "outdir_unusable", "the directory for temporary files cannot be used", "check that the directory can be written"},
 	{"", "cannot be created or accessed", engine.FileSystemError, "outdir_unusable", "the directory for temporary files cannot be used", "check that the directory can be written"},
+	{"", "error writing file", engine.FileSystemError, "file_io", "a file could not be written", "check the space on the disk, and that the directory can be written"},
 	{"davcio", "", engine.FileSystemError, "file_io", "a file of wavefunctions could not be read or written", "check the space on the disk, and that no other run uses the directory"},
 	{"diropn", "", engine.FileSystemError, "file_io", "a file of wavefunctions could not be opened", "check the space on the disk, and that no other run uses the directory"},
 
@@ -67,6 +71,7 @@ var diagnoses = []diagnosis{
 	{"readpp", "", engine.BadPseudopotential, "bad_pseudopotential", "a pseudopotential file could not be read", "fetch the file again, and compare its hash"},
 	{"read_upf", "", engine.BadPseudopotential, "bad_pseudopotential", "a pseudopotential file could not be read", "fetch the file again, and compare its hash"},
 	{"upf", "", engine.BadPseudopotential, "bad_pseudopotential", "a pseudopotential file could not be read", "fetch the file again, and compare its hash"},
+	{"", "opening input file", engine.MissingFile, "input_missing", "the input could not be opened", ""},
 	{"", "not found", engine.MissingFile, "file_missing", "a file was not found", ""},
 	{"", "allocat", engine.OutOfMemory, "out_of_memory", "memory could not be allocated", "raise resources.memory, or use fewer pools"},
 	{"", "not enough memory", engine.OutOfMemory, "out_of_memory", "memory could not be allocated", "raise resources.memory, or use fewer pools"},
@@ -106,6 +111,7 @@ var stderrMarks = []diagnosis{
 	{"", "oom-kill", engine.OutOfMemory, "oom", "the machine ran out of memory", "raise resources.memory"},
 	{"", "out of memory", engine.OutOfMemory, "oom", "memory could not be allocated", "raise resources.memory"},
 	{"", "fortran runtime error", engine.ProgramError, "runtime_error", "pw.x was ended by its run-time library", ""},
+	{"", "mpi_abort was invoked", engine.ProgramError, "aborted", "pw.x ended itself without saying why", "check the structure and the cut-offs"},
 	{"", "sigsegv", engine.ProgramError, "crashed", "pw.x crashed", "use fewer ranks, or raise resources.memory"},
 	{"", "segmentation fault", engine.ProgramError, "crashed", "pw.x crashed", "use fewer ranks, or raise resources.memory"},
 }

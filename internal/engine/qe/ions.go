@@ -2,6 +2,7 @@ package qe
 
 import (
 	"bytes"
+	"math"
 	"strconv"
 
 	"github.com/nano-os/nanoos/internal/crystal"
@@ -15,7 +16,7 @@ func (t *textRun) readIons(line []byte) bool {
 	switch line[0] {
 	case 'F':
 		if bytes.HasPrefix(line, []byte("Forces acting on atoms")) {
-			t.maxForce = nil
+			t.forces = t.forces[:0]
 			t.block = t.forceBlock()
 			return true
 		}
@@ -53,7 +54,7 @@ func (t *textRun) readIons(line []byte) bool {
 		}
 	case 'n', 'b', 'h':
 		return t.readBFGS(line)
-	case 'M', 'D', 'k', 'E', 't':
+	case 'M', 'D', 'k', 'E', 't', 'c', 'W', 'P', 'B':
 		return t.readDynamics(line)
 	case 'a':
 		if bytes.HasPrefix(line, []byte("absolute magnetization    =")) {
@@ -99,6 +100,8 @@ func (t *textRun) readDynamics(line []byte) bool {
 		t.relaxed = true
 	case bytes.HasPrefix(line, []byte("Damped Dynamics Calculation")):
 		t.relax = true
+	case bytes.Contains(line, []byte("Damped Cell Dynamics Minimization")), bytes.HasPrefix(line, []byte("Beeman Damped")):
+		t.relax, t.variable = true, true
 	case bytes.HasPrefix(line, []byte("Entering Dynamics:")):
 		t.mdStep, _ = count(line, "iteration =")
 	case bytes.HasPrefix(line, []byte("time      =")):
@@ -141,13 +144,55 @@ func (t *textRun) forceBlock() func([]byte) bool {
 			return false
 		}
 		seen = true
-		if f, ok := vector(rest); ok {
-			if n := length(f); t.maxForce == nil || n > *t.maxForce || n != n {
-				t.maxForce = &n
-			}
+		if f, ok := vector(rest); ok && len(t.forces) < maxAtoms {
+			t.forces = append(t.forces, f)
 		}
 		return true
 	}
+}
+
+// maxForce is the largest force on an atom, of what may move. The printed
+// forces are those before fixed coordinates and constraints are taken out, and
+// the printed total is that after: it tells which are meant. When neither the
+// free coordinates nor all give the total, constraints are at work and the
+// largest force is not known.
+func (t *textRun) maxForce() *float64 {
+	if len(t.forces) == 0 {
+		return nil
+	}
+	free, freeTotal := largest(t.forces, t.frozen)
+	if t.totalForce == nil || nearTotal(freeTotal, *t.totalForce) {
+		return &free
+	}
+	if all, total := largest(t.forces, nil); nearTotal(total, *t.totalForce) {
+		return &all
+	}
+	return nil
+}
+
+// largest returns the largest norm and the norm of all together.
+func largest(forces [][3]float64, frozen [][3]bool) (most, total float64) {
+	for i, f := range forces {
+		if len(frozen) == len(forces) {
+			for k, fixed := range frozen[i] {
+				if fixed {
+					f[k] = 0
+				}
+			}
+		}
+		n := length(f)
+		if n > most || n != n {
+			most = n
+		}
+		total = math.Hypot(total, n)
+	}
+	return most, total
+}
+
+// nearTotal allows for the six decimals of print. What is not finite is near:
+// the outcome tells of it.
+func nearTotal(sum, printed float64) bool {
+	return !(math.Abs(sum-printed) > 2e-6+1e-3*printed)
 }
 
 // cellBlock reads three rows after "CELL_PARAMETERS (alat= 10.2)", "(angstrom)"
@@ -195,10 +240,12 @@ func (t *textRun) positionsBlock(head []byte) func([]byte) bool {
 	case bytes.Contains(head, []byte("bohr")):
 		unit = crystal.BohrA
 	}
+	t.frozen = t.frozen[:0]
 	return func(line []byte) bool {
 		label, rest, ok := bytes.Cut(line, []byte(" "))
 		v, isVector := vector(rest)
 		if ok && isVector && len(a.labels) < maxAtoms {
+			t.frozen = append(t.frozen, fixedFlags(rest))
 			a.labels = append(a.labels, string(label))
 			a.positions = append(a.positions, scale(v, unit))
 			return true
@@ -214,6 +261,18 @@ func (t *textRun) positionsBlock(head []byte) func([]byte) bool {
 	}
 }
 
+// fixedFlags reads the 0 and 1 behind the coordinates of an atom, which are
+// there when it may not move in every direction.
+func fixedFlags(b []byte) (fixed [3]bool) {
+	var buf [8]float64
+	if v := numbers(b, buf[:0]); len(v) == 6 {
+		for k, flag := range v[3:] {
+			fixed[k] = flag == 0
+		}
+	}
+	return fixed
+}
+
 // readEnd reads how the run came to its end.
 func (t *textRun) readEnd(line []byte, n int) bool {
 	evidence := func() *job.Evidence { return &job.Evidence{File: t.file, Line: n, Text: clip(line)} }
@@ -226,10 +285,11 @@ func (t *textRun) readEnd(line []byte, n int) bool {
 	case bytes.Contains(line, []byte("xml data file")) && bytes.HasSuffix(line, []byte("not found")):
 		t.restartAbsent = true
 	case bytes.HasPrefix(line, []byte("PWSCF        :")):
-		if _, rest, ok := bytes.Cut(line, []byte("CPU")); ok {
-			if v, ok := wallTime(rest); ok {
-				t.wall = &v
-			}
+		_, rest, _ := bytes.Cut(line, []byte("CPU"))
+		// Versions to 4.1 say so in other words, and have no farewell behind.
+		rest, t.done = bytes.CutPrefix(rest, []byte(" time,"))
+		if v, ok := wallTime(rest); ok {
+			t.wall = &v
 		}
 	default:
 		return false

@@ -95,6 +95,10 @@ func (m *monitor) read(line []byte) {
 	case bytes.HasPrefix(line, []byte("Forces acting on atoms")):
 		m.forces, m.maxForce = true, 0
 	case bytes.HasPrefix(line, []byte("Total force =")) && (m.relax || m.md):
+		// Fixed atoms are in the forces, and not in their total.
+		if total, ok := after(line, "="); ok {
+			m.maxForce = min(m.maxForce, total*crystal.RyPerBohrEVPerA)
+		}
 		m.report(m.stage(), "max_force_eV_per_A", new(m.maxForce))
 	case bytes.HasPrefix(line, []byte("number of scf cycles")):
 		m.relax = true

@@ -260,12 +260,13 @@ func (d *dossier) noteContacts() {
 		message = s.Describe(near[0])
 	}
 	if message != "" {
-		d.warnings = append(d.warnings, engine.Warning{Code: "atoms_close", Message: message, Fix: "check the structure and its units"})
+		d.warnings = append(d.warnings, engine.Warning{Code: warnClose, Message: message, Fix: "check the structure and its units"})
 	}
 }
 
 // Warnings that put a success in doubt.
 const (
+	warnClose   = "atoms_close"
 	warnGamma   = "gamma_only"
 	warnRestart = "restart_data_absent"
 )

@@ -235,7 +235,7 @@ func ranksOf(spec job.Spec, p params) int {
 func (g *generator) write() {
 	g.plan.Warnings = append(g.plan.Warnings, cutoffWarnings(g.kinds, *g.p.Ecutwfc)...)
 	for _, c := range g.structure.Close(crystal.CloseFactor) {
-		g.plan.Warnings = append(g.plan.Warnings, engine.Warning{Code: "atoms_close", Message: g.structure.Describe(c), Fix: "check the structure and its units"})
+		g.plan.Warnings = append(g.plan.Warnings, engine.Warning{Code: warnClose, Message: g.structure.Describe(c), Fix: "check the structure and its units"})
 		if len(g.plan.Warnings) > 10 {
 			break
 		}

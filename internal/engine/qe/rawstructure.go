@@ -224,6 +224,6 @@ func (r *rawDeck) checkStructure(a *atoms, rows []row) {
 		if i == 10 {
 			break
 		}
-		r.warn("atoms_close", s.Describe(c), "check the positions and their unit", rows[c.J].line)
+		r.warn(warnClose, s.Describe(c), "check the positions and their unit", rows[c.J].line)
 	}
 }

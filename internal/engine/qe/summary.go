@@ -53,7 +53,7 @@ func (t *textRun) summarise(s *engine.Summary) {
 	if t.minusTS != nil {
 		s.FreeEnergyEV = s.EnergyEV
 	}
-	s.MaxForceEVPerA = times(t.maxForce, crystal.RyPerBohrEVPerA)
+	s.MaxForceEVPerA = times(t.maxForce(), crystal.RyPerBohrEVPerA)
 	s.PressureGPa = times(t.pressure, crystal.KbarGPa)
 	if len(t.stress) == 9 {
 		s.StressGPa = voigt(t.stress, crystal.KbarGPa)

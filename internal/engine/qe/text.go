@@ -48,9 +48,10 @@ type textRun struct {
 	fermi              []float64
 	homo, lumo         *float64
 	magTotal, magAbs   *float64
-	maxForce           *float64 // Ry/bohr, largest norm
-	totalForce         *float64 // Ry/bohr
-	pressure           *float64 // kbar
+	forces             [][3]float64 // Ry/bohr, of the last cycle, as printed
+	frozen             [][3]bool    // coordinates that the last printed positions hold fixed
+	totalForce         *float64     // Ry/bohr, norm over all that may move
+	pressure           *float64     // kbar
 	stress             []float64
 	cycleOpen          bool    // the ionic row of the current cycle is not written yet
 	cycleVolume        float64 // Å³, when the cycle ended
@@ -143,25 +144,35 @@ func appendRun(runs []*textRun, t *textRun) []*textRun {
 	return append(runs, t)
 }
 
-// banner reads "Program PWSCF v.6.7MaX starts on 23Nov2026 at  7:53:26".
+// banner reads "Program PWSCF v.6.7MaX starts on 23Nov2026 at  7:53:26", and
+// "Program PWSCF     v.4.1    starts ...", which a line with the time follows.
 func banner(line []byte) (program, version, started string, ok bool) {
 	rest, ok := bytes.CutPrefix(line, []byte("Program "))
 	if !ok {
 		return "", "", "", false
 	}
 	name, rest, ok := bytes.Cut(rest, []byte(" v."))
-	if !ok || bytes.ContainsAny(name, " \t") {
+	if name = bytes.TrimSpace(name); !ok || bytes.ContainsAny(name, " \t") {
 		return "", "", "", false
 	}
-	v, when, ok := bytes.Cut(rest, []byte(" starts on "))
+	v, when, ok := bytes.Cut(rest, []byte(" starts "))
 	if !ok {
 		return "", "", "", false
 	}
-	return string(name), string(bytes.TrimSpace(v)), string(bytes.Join(bytes.Fields(when), []byte(" "))), true
+	if when, ok = bytes.CutPrefix(when, []byte("on ")); ok {
+		started = clock(when)
+	}
+	return string(name), string(bytes.TrimSpace(v)), started, true
 }
+
+// clock writes "18Jul2009 at 10: 5: 8" without doubled blanks.
+func clock(b []byte) string { return string(bytes.Join(bytes.Fields(b), []byte(" "))) }
 
 // isPW reports whether the run is one of pw.x, or of unknown beginning.
 func (t *textRun) isPW() bool { return t.program == "" || t.program == "PWSCF" }
+
+// began reports whether the run came as far as computing something.
+func (t *textRun) began() bool { return t.scfStarted || t.bandsOnly || t.iterations+t.cycles > 0 }
 
 // read takes one line without leading and trailing blanks.
 func (t *textRun) read(line []byte, n int) {
@@ -192,12 +203,14 @@ func (t *textRun) readHeader(line []byte) bool {
 	case 'n':
 		return t.readSize(line)
 	case 'l':
-		if v, ok := after(line, "lattice parameter (alat)  ="); ok {
-			t.alat = v
-			return true
+		for _, mark := range []string{"lattice parameter (alat)  =", "lattice parameter (a_0)   ="} {
+			if v, ok := after(line, mark); ok {
+				t.alat = v
+				return true
+			}
 		}
 	case 'u':
-		if v, ok := after(line, "unit-cell volume"+"          ="); ok {
+		if v, ok := after(line, "unit-cell volume          ="); ok {
 			t.volume = v * bohr3
 			return true
 		}
@@ -206,13 +219,17 @@ func (t *textRun) readHeader(line []byte) bool {
 		case bytes.HasPrefix(line, []byte("scf convergence threshold")):
 			t.convThr, _ = after(line, "=")
 			return true
-		case bytes.HasPrefix(line, []byte("site n.")):
+		case bytes.HasPrefix(line, []byte("site n.")) && !bytes.Contains(line, []byte("cryst")):
 			t.block = t.siteBlock()
 			return true
 		}
 	case 'c':
-		if bytes.HasPrefix(line, []byte("crystal axes:")) {
+		switch {
+		case bytes.HasPrefix(line, []byte("crystal axes:")):
 			t.block = t.axesBlock()
+			return true
+		case bytes.HasPrefix(line, []byte("convergence threshold     =")): // before version 6.5
+			t.convThr, _ = after(line, "=")
 			return true
 		}
 	case 'a':
@@ -223,6 +240,11 @@ func (t *textRun) readHeader(line []byte) bool {
 	case 'g':
 		if bytes.HasPrefix(line, []byte("gamma-point specific algorithms are used")) {
 			t.gamma = true
+			return true
+		}
+	case 'T':
+		if when, ok := bytes.CutPrefix(line, []byte("Today is ")); ok && t.started == "" {
+			t.started = clock(when)
 			return true
 		}
 	case 'R':
@@ -268,7 +290,8 @@ func (t *textRun) readSize(line []byte) bool {
 	return false
 }
 
-// siteBlock reads "1  Si  tau(   1) = (  0.0  0.0  0.0  )" in units of alat.
+// siteBlock reads "1  Si  tau(   1) = (  0.0  0.0  0.0  )" in units of alat. The
+// same atoms may follow in crystal coordinates, under a heading that says so.
 func (t *textRun) siteBlock() func([]byte) bool {
 	var a atoms
 	return func(line []byte) bool {
@@ -360,7 +383,7 @@ func (t *textRun) readSCF(line []byte) bool {
 		if v, ok := after(line, "total energy              ="); ok {
 			t.closeCycle()
 			t.energy, t.running = &v, &v
-			t.maxForce, t.totalForce, t.pressure, t.stress = nil, nil, nil, nil
+			t.forces, t.totalForce, t.pressure, t.stress = t.forces[:0], nil, nil, nil
 			t.cycles++
 			t.historyReset = t.historyReset && t.finalSCF
 			t.inCycle, t.cycleOpen, t.cycleVolume = 0, true, t.volume
@@ -498,7 +521,7 @@ func (t *textRun) closeCycle() {
 	}
 	t.cycleOpen = false
 	t.ionicTable.add(float64(t.cycles), *t.energy*crystal.RydbergEV,
-		orNaN(t.maxForce)*crystal.RyPerBohrEVPerA, orNaN(t.totalForce)*crystal.RyPerBohrEVPerA,
+		orNaN(t.maxForce())*crystal.RyPerBohrEVPerA, orNaN(t.totalForce)*crystal.RyPerBohrEVPerA,
 		orNaN(t.pressure)*crystal.KbarGPa, orNaN(positive(t.cycleVolume)))
 }
 
