@@ -15,6 +15,20 @@ var leaseRules = []rule{
 		b.lead("b", time.Hour, true)
 		b.lead("a", time.Hour, false)
 	}},
+	{"ALeaseIsFreeFromTheMomentItEnds", func(b *bench) {
+		var first, second, third bool
+		b.write(func(tx store.Tx) (err error) { // in which time stands still
+			if first, err = tx.Lead(b.Context(), "a", 0); err != nil {
+				return err
+			}
+			if second, err = tx.Lead(b.Context(), "b", time.Second); err != nil {
+				return err
+			}
+			third, err = tx.Lead(b.Context(), "a", time.Second)
+			return err
+		})
+		b.same("answers", []bool{first, second, third}, []bool{true, true, false})
+	}},
 	{"ARefusedLeaseChangesNothing", func(b *bench) {
 		b.lead("a", time.Hour, true)
 		b.lead("b", 0, false)
