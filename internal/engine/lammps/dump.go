@@ -23,15 +23,16 @@ type dumpReader struct {
 	columns []string
 	bounds  [][]float64
 	oblique bool
-	general bool // general triclinic: three vectors and the origin
-	left    int64
+	general bool  // general triclinic: three vectors and the origin
+	left    int64 // lines missing of the frame; negative when its number of atoms is not known
 }
 
-// readDump returns the last whole frame of a dump file; nil when it has none.
-func readDump(files fs.FS, name string) (*snapshot, error) {
+// readDump returns the last whole frame of a dump file, nil when it has none;
+// whole is false when the file stops in the middle of a frame.
+func readDump(files fs.FS, name string) (s *snapshot, whole bool) {
 	f, err := files.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, true
 	}
 	defer f.Close()
 	seeker, _ := f.(io.Seeker)
@@ -42,21 +43,19 @@ func readDump(files fs.FS, name string) (*snapshot, error) {
 	for tail := int64(dumpTail); ; tail *= 4 {
 		if seeker != nil {
 			if _, err := seeker.Seek(max(0, size-tail), io.SeekStart); err != nil {
-				return nil, err
+				return nil, true
 			}
 		}
 		d := &dumpReader{}
 		d.lines.line = d.text
-		if _, err := io.Copy(&d.lines, f); err != nil {
-			return nil, err
-		}
+		// A file that stops being readable is one that was cut there.
+		_, err := io.Copy(&d.lines, f)
 		d.lines.Flush()
 		if d.last != nil {
 			d.last.file = name
-			return d.last, nil
 		}
-		if tail >= size {
-			return nil, nil
+		if d.last != nil || tail >= size {
+			return d.last, err == nil && d.left == 0
 		}
 	}
 }
@@ -66,10 +65,16 @@ func (d *dumpReader) text(s string, whole bool) {
 		d.head(strings.TrimSpace(item))
 		return
 	}
+	if !whole {
+		d.frame, d.left = nil, -1
+		return
+	}
+	if d.item == "ATOMS" && d.left > 0 {
+		d.left--
+	}
 	if d.frame == nil {
 		return
 	}
-	f := strings.Fields(s)
 	switch d.item {
 	case "TIMESTEP":
 		if n, err := strconv.ParseInt(s, 10, 64); err == nil {
@@ -83,31 +88,29 @@ func (d *dumpReader) text(s string, whole bool) {
 		}
 		d.frame.atoms, d.left = n, n
 	case "BOX":
-		d.bounds = append(d.bounds, numbers(s))
-		if len(d.bounds) == 3 && !d.box() {
+		if d.bounds = append(d.bounds, numbers(s)); len(d.bounds) == 3 && !d.box() || len(d.bounds) > 3 {
 			d.frame = nil
 		}
 	case "ATOMS":
-		d.atom(f, whole)
+		d.atom(strings.Fields(s))
 	}
 }
 
 func (d *dumpReader) head(item string) {
-	if item == "TIMESTEP" {
-		d.frame, d.bounds, d.left = &snapshot{}, nil, -1
-	}
-	if d.frame == nil {
-		return
-	}
 	d.item = item
-	if flags, ok := strings.CutPrefix(item, "BOX BOUNDS"); ok {
-		d.item = "BOX"
-		d.boxFlags(strings.Fields(flags))
-	} else if names, ok := strings.CutPrefix(item, "ATOMS"); ok {
+	names, isAtoms := strings.CutPrefix(item, "ATOMS")
+	flags, isBox := strings.CutPrefix(item, "BOX BOUNDS")
+	switch {
+	case item == "TIMESTEP":
+		d.frame, d.bounds, d.left = &snapshot{}, nil, -1
+	case isAtoms:
 		d.item, d.columns = "ATOMS", strings.Fields(names)
-		if d.left == 0 {
+		if d.left == 0 && d.frame != nil {
 			d.last, d.frame = d.frame, nil
 		}
+	case isBox && d.frame != nil:
+		d.item = "BOX"
+		d.boxFlags(strings.Fields(flags))
 	}
 }
 
@@ -155,12 +158,12 @@ func (d *dumpReader) box() bool {
 	return true
 }
 
-func (d *dumpReader) atom(w []string, whole bool) {
-	if !whole || len(w) != len(d.columns) || d.left <= 0 {
+func (d *dumpReader) atom(w []string) {
+	if len(w) != len(d.columns) {
 		d.frame = nil
 		return
 	}
-	a := site{id: d.frame.atoms - d.left + 1}
+	a := site{id: d.frame.atoms - d.left}
 	var has, forces [3]bool
 	for i, c := range d.columns {
 		v, number := parseNumber(w[i])
@@ -191,7 +194,7 @@ func (d *dumpReader) atom(w []string, whole bool) {
 	}
 	d.frame.forces = forces == [3]bool{true, true, true}
 	d.frame.add(a)
-	if d.left--; d.left == 0 {
+	if d.left == 0 {
 		d.last, d.frame = d.frame, nil
 	}
 }

@@ -104,9 +104,15 @@ func (rec *record) systemText() (decision, bool) {
 		low := strings.ToLower(line)
 		for _, d := range systemTexts {
 			if containsAll(low, d.all) {
-				return failed(d.outcome, d.code, plain(line), d.fix, job.Evidence{File: engine.StderrName, Text: plain(line)}), true
+				return failed(d.outcome, d.code, plain(line), d.fix, job.Evidence{File: rec.stderrName, Text: plain(line)}), true
 			}
 		}
 	}
 	return decision{}, false
+}
+
+// toldBySystem reports whether anything outside LAMMPS says why it ended.
+func (rec *record) toldBySystem() bool {
+	_, ok := rec.systemText()
+	return ok
 }

@@ -19,6 +19,7 @@ type journal struct {
 	atoms    int64  // created, read or left; 0 when not said
 	created  int64  // when the first run began
 	tauPerLJ bool   // the performance was given in reduced time
+	overview bool   // of a run in partitions: each has a log of its own
 
 	asks   []*ask
 	blocks []*block
@@ -27,10 +28,12 @@ type journal struct {
 	warnings []engine.Warning
 	halt     *mark // fix halt
 	timeout  *mark // timer timeout
-	lost     *mark // lost atoms that the script tolerates
+	lost     *mark // a warning of lost atoms, which the script tolerates
+	fewer    *mark // a run that ended with fewer atoms than there were, and does not say why
 	end      *mark // "Total wall time"
 	wall     float64
-	quit     bool // the script ends with the command quit
+	quit     *mark // the script ended with the command quit
+	status   int64 // the exit status that quit asked for
 
 	periodic  [3]bool // from the command boundary
 	bounded   bool    // boundary was given
@@ -42,7 +45,7 @@ type journal struct {
 	masses    map[int]float64
 	atomStyle string
 	dataFiles []string // read_data
-	written   []string // write_data
+	written   []string // write_data, dump, write_dump
 	nextLog   string   // the command log: the output goes on in that file
 }
 
@@ -51,6 +54,7 @@ type ask struct {
 	minimise bool
 	known    bool // steps is known
 	upto     bool // steps is an absolute step until the run has begun
+	rerun    bool // it reads steps that another run made
 	steps    int64
 	done     int64
 	at       mark
@@ -74,6 +78,9 @@ type block struct {
 
 // steps is how many steps the block made.
 func (b *block) steps() int64 {
+	if b.ask != nil && b.ask.rerun {
+		return 0
+	}
 	if b.loop != nil {
 		return b.loop.steps
 	}

@@ -18,7 +18,7 @@ import (
 func (l *LAMMPS) Parse(r engine.Run) (*engine.Result, error) {
 	rec, err := readRecord(r.Files)
 	switch {
-	case errors.Is(err, errNoRun) && r.Spec == nil && r.Exit == nil:
+	case errors.Is(err, errNoRun) && r.Spec == nil && r.Exit == nil && !rec.toldBySystem():
 		return nil, &job.Error{Code: job.Invalid, Message: "no output of LAMMPS here", Why: err.Error(), Fix: "name a log file (log.lammps) or the directory it is in", Err: err}
 	case errors.Is(err, errNoRun):
 		return noOutput(rec, r.Exit), nil
@@ -112,7 +112,7 @@ func (rec *record) summary() engine.Summary {
 
 // counts are the quantities that have no unit, and the time.
 func (rec *record) counts(s *engine.Summary) {
-	if n := rec.natoms(); n > 0 || rec.lost != nil {
+	if n := rec.natoms(); n > 0 || either(rec.lost, rec.fewer) != nil {
 		s.NAtoms = new(int(n))
 	}
 	var steps, iterations int64

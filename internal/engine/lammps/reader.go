@@ -316,8 +316,8 @@ func (r *reader) endLoop(s string) bool {
 		}
 		b.ask.done += l.steps
 	}
-	if l.atoms < r.j.atoms && !r.j.grand && r.j.lost == nil {
-		r.j.lost = r.mark(s)
+	if l.atoms < r.j.atoms && !r.j.grand && r.j.fewer == nil {
+		r.j.fewer = r.mark(s)
 	}
 	r.j.atoms = l.atoms
 	return true

@@ -17,6 +17,10 @@ type record struct {
 	*journal
 	screen *journal // the terminal output, when the journal is a log file; else nil
 	stderr string
+	// stderrName is the file that stderr was read from.
+	stderrName string
+	// cut is a file that the run wrote and that stops in its middle.
+	cut string
 	// final is the latest state that was written; nil when there is none.
 	final   *snapshot
 	initial *snapshot // of the file that read_data named
@@ -88,11 +92,22 @@ func readRecord(files fs.FS) (*record, error) {
 		}
 		journals = append(journals, j)
 	}
-	rec := &record{stderr: readStderr(files, found)}
+	rec := &record{}
+	rec.readStderr(files, found)
 	if len(journals) == 0 {
 		return rec, errNoRun
 	}
-	rec.choose(journals)
+	partitions := slices.DeleteFunc(slices.Clone(journals), func(j *journal) bool { return j.overview })
+	if len(partitions) == 0 {
+		partitions = journals
+	}
+	rec.choose(partitions)
+	for _, j := range journals {
+		if j.overview && rec.problem == nil {
+			rec.problem = j.problem
+		}
+	}
+	rec.findCutLog(files)
 	rec.merge()
 	rec.readStructures(files, found)
 	return rec, nil
@@ -114,27 +129,26 @@ func readChain(files fs.FS, name string) (*journal, error) {
 		r.file, r.line = next, 0
 		_, err = io.Copy(r, f)
 		f.Close()
-		if err != nil {
+		if err != nil && r.line == 0 {
 			return nil, err
 		}
+		// A file that stops being readable is one that was cut there.
 		r.lines.Flush()
 	}
 	return r.finish(), nil
 }
 
 // readStderr keeps what the launcher and the run-time library say.
-func readStderr(files fs.FS, found []candidate) string {
-	for _, name := range []string{engine.StderrName, "lmp.err", "err"} {
-		if slices.ContainsFunc(found, func(c candidate) bool { return c.name == name }) {
-			return strings.ToValidUTF8(string(engine.Head(files, name, 64<<10)), "\uFFFD")
-		}
-	}
+func (rec *record) readStderr(files fs.FS, found []candidate) {
 	for _, c := range found {
-		if path.Ext(c.name) == ".err" {
-			return strings.ToValidUTF8(c.head, "\uFFFD")
+		if c.name == engine.StderrName || c.name == "err" || path.Ext(c.name) == ".err" {
+			rec.stderrName = c.name
+			rec.stderr = strings.ToValidUTF8(string(engine.Head(files, c.name, 64<<10)), "\uFFFD")
+			if c.name == engine.StderrName {
+				return
+			}
 		}
 	}
-	return ""
 }
 
 // choose takes the log of the run and its terminal output. A log has the
@@ -169,6 +183,24 @@ func (rec *record) choose(all []*journal) {
 			Code: "several_runs", Message: "the directory has the output of several runs; this is the one in " + rec.file, File: rest[0].file,
 			Fix: "name the files of one run",
 		})
+	}
+}
+
+// findCutLog looks for a log that has no end although the terminal output has
+// one. LAMMPS does not look whether its log could be written: on a full disk it
+// goes on and ends with status 0.
+func (rec *record) findCutLog(files fs.FS) {
+	if info, err := fs.Stat(files, logName); err == nil && info.Size() == 0 && rec.end != nil {
+		rec.cut = logName
+	}
+	if rec.screen == nil {
+		return
+	}
+	for _, p := range [][2]*journal{{rec.journal, rec.screen}, {rec.screen, rec.journal}} {
+		log, other := p[0], p[1]
+		if log.end == nil && other.end != nil && log.echoed && log.nextLog == "" && log.quit == nil && strings.Contains(log.file, "log") {
+			rec.cut = log.file
+		}
 	}
 }
 
@@ -212,12 +244,17 @@ func (rec *record) merge() {
 	if j.end == nil && s.end != nil {
 		j.end, j.wall = s.end, s.wall
 	}
-	j.quit = j.quit || s.quit
+	if j.quit == nil {
+		j.quit, j.status = s.quit, s.status
+	}
 	if j.units == "" {
 		j.units = s.units
 	}
-	if !j.echoed && s.echoed {
+	switch {
+	case s.echoed && !j.echoed:
 		j.adopt(s)
+	case s.echoed || !j.echoed:
+		j.fewer = either(j.fewer, s.fewer)
 	}
 	j.tauPerLJ = j.tauPerLJ || s.tauPerLJ
 	for _, b := range j.blocks {
@@ -229,7 +266,7 @@ func (rec *record) merge() {
 
 // adopt takes over what only commands say.
 func (j *journal) adopt(s *journal) {
-	j.norm, j.periodic, j.bounded, j.restarted, j.grand = s.norm, s.periodic, s.bounded, s.restarted, s.grand
+	j.norm, j.periodic, j.bounded, j.restarted, j.grand, j.fewer = s.norm, s.periodic, s.bounded, s.restarted, s.grand, s.fewer
 	j.elements, j.masses, j.atomStyle, j.dataFiles, j.written = s.elements, s.masses, s.atomStyle, s.dataFiles, s.written
 	for _, b := range j.blocks {
 		b.norm = j.norm
@@ -251,7 +288,10 @@ func (rec *record) readStructures(files fs.FS, found []candidate) {
 		var s *snapshot
 		switch {
 		case strings.HasPrefix(c.head, dumpBanner):
-			s, _ = readDump(files, c.name)
+			var whole bool
+			if s, whole = readDump(files, c.name); !whole && slices.Contains(rec.written, c.name) {
+				rec.cut = c.name
+			}
 		case slices.Contains(rec.dataFiles, c.name):
 			var units string
 			rec.initial, units = readData(files, c.name, rec.journal)

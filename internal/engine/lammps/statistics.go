@@ -24,6 +24,8 @@ func (r *reader) statistics(s string) bool {
 		}
 	case strings.HasPrefix(s, "Setting up ") && strings.Contains(s, "minimization"):
 		r.minimising = true
+	case strings.HasPrefix(s, "Running on ") && strings.HasSuffix(s, "partitions of processors"):
+		j.overview = true
 	case strings.HasPrefix(s, "Performance:") && strings.Contains(s, " tau/day"):
 		j.tauPerLJ = true
 	case s == "Minimization stats:":
@@ -90,6 +92,8 @@ func (r *reader) atomCount(s string) bool {
 		return n, err == nil && n >= 0
 	}
 	switch {
+	case len(fields) > 2 && fields[0] == "Created" && fields[2] == "box": // the first of a system
+		r.j.atoms = 0
 	case len(fields) == 3 && fields[0] == "Created" && fields[2] == "atoms":
 		if n, ok := count(1); ok {
 			r.j.atoms += n
@@ -225,6 +229,7 @@ func (r *reader) asking(w []string, s string, repeated bool) bool {
 		if len(w) < 2 {
 			return false
 		}
+		a.rerun = w[0] == "rerun"
 	default:
 		return false
 	}
@@ -265,19 +270,27 @@ func (a *ask) readRun(w []string) bool {
 // fileCommand follows the files that the script reads and writes.
 func (r *reader) fileCommand(w []string) bool {
 	j := r.j
+	if w[0] == "quit" && len(w) <= 2 {
+		j.quit = r.mark(strings.Join(w, " "))
+		if len(w) > 1 {
+			j.status, _ = strconv.ParseInt(w[1], 10, 64)
+		}
+		return true
+	}
 	if len(w) < 2 {
-		j.quit = w[0] == "quit"
-		return j.quit
+		return false
 	}
 	switch w[0] {
-	case "quit":
-		j.quit = w[1] == "0"
 	case "read_data":
 		j.dataFiles = appendName(j.dataFiles, w[1])
 	case "read_restart":
 		j.restarted = true
 	case "write_data":
 		j.written = appendName(j.written, w[1])
+	case "dump", "write_dump":
+		if at := writeCommands[w[0]] + 1; at < len(w) {
+			j.written = appendName(j.written, w[at])
+		}
 	case "log":
 		j.nextLog = w[1]
 	default:

@@ -24,7 +24,9 @@ func (rec *record) decide(exit *job.Exit) decision {
 		rec.endedFromOutside,
 		rec.gaveUp,
 		rec.stoppedEarly,
+		rec.scriptQuit,
 		rec.endMissing,
+		rec.outputCut,
 		rec.unstable,
 		rec.stepsMissing,
 		rec.notMinimised,
@@ -76,7 +78,7 @@ func unexplained(exit *job.Exit, rec *record) (decision, bool) {
 		return decision{}, false
 	}
 	if line := lastLine(rec.stderr); line != "" {
-		f.Evidence = append(f.Evidence, job.Evidence{File: engine.StderrName, Text: line})
+		f.Evidence = append(f.Evidence, job.Evidence{File: rec.stderrName, Text: line})
 	}
 	return decision{outcome: o, verdict: job.NotApplicable, failure: f}, true
 }
@@ -168,9 +170,25 @@ func (rec *record) doneText() string {
 	return fmt.Sprintf("after %d of %d steps", done, asked)
 }
 
+// scriptQuit: the script itself ended with a status other than 0.
+func (rec *record) scriptQuit(*job.Exit) (decision, bool) {
+	if rec.quit == nil || rec.status == 0 {
+		return decision{}, false
+	}
+	return failed(engine.ProgramError, "quit", fmt.Sprintf("the script ended itself with status %d, %s", rec.status, rec.doneText()), "see why the script comes to this command", rec.quit.evidence()), true
+}
+
+// outputCut: LAMMPS does not look whether all that it writes reaches the disk.
+func (rec *record) outputCut(*job.Exit) (decision, bool) {
+	if rec.cut == "" {
+		return decision{}, false
+	}
+	return failed(engine.FileSystemError, "output_cut", rec.cut+" stops in its middle, although the run ended: most likely the disk was full", "free space, or choose another data directory", job.Evidence{File: rec.cut, Text: "end of file"}), true
+}
+
 // endMissing: the last line of every normal end is the wall time.
 func (rec *record) endMissing(exit *job.Exit) (decision, bool) {
-	if rec.end != nil || rec.quit {
+	if rec.end != nil || rec.quit != nil {
 		return decision{}, false
 	}
 	if d, ok := unexplained(exit, rec); ok {
@@ -195,8 +213,8 @@ func (rec *record) unstable(*job.Exit) (decision, bool) {
 			return failed(engine.Unstable, "not_finite", "the energy of the minimisation is not a number", unstableFix, s.at.evidence()), true
 		}
 	}
-	if rec.lost != nil && rec.mostLost() {
-		return failed(engine.Unstable, "lost_atoms", "most atoms left the simulation", unstableFix, rec.lost.evidence()), true
+	if m := either(rec.lost, rec.fewer); m != nil && rec.mostLost() {
+		return failed(engine.Unstable, "lost_atoms", "most atoms left the simulation", unstableFix, m.evidence()), true
 	}
 	return decision{}, false
 }
@@ -211,7 +229,8 @@ func (rec *record) mostLost() bool {
 
 // lostCounts reads "Lost atoms: original 500 current 17", or what the runs say.
 func (rec *record) lostCounts() (before, after int64, ok bool) {
-	if _, text, found := strings.Cut(rec.lost.text, "Lost atoms:"); found {
+	if rec.lost != nil {
+		_, text, _ := strings.Cut(rec.lost.text, "Lost atoms:")
 		if n, err := fmt.Sscanf(plain(text), "original %d current %d", &before, &after); n == 2 && err == nil {
 			return before, min(after, rec.natoms()), true
 		}
@@ -269,10 +288,10 @@ func (rec *record) badExit(exit *job.Exit) (decision, bool) { return unexplained
 // succeeded is what is left.
 func (rec *record) succeeded() decision {
 	d := decision{outcome: engine.Success, verdict: job.Converged}
-	if rec.lost != nil {
+	if m := either(rec.lost, rec.fewer); m != nil {
 		d.outcome, d.verdict = engine.SuccessWithWarning, job.Unstable
 		before, after, _ := rec.lostCounts()
-		d.warnings = append(d.warnings, engine.Warning{Code: "lost_atoms", File: rec.lost.file, Line: rec.lost.line,
+		d.warnings = append(d.warnings, engine.Warning{Code: "lost_atoms", File: m.file, Line: m.line,
 			Message: fmt.Sprintf("%d of %d atoms left the simulation, which the script tolerates", before-after, before)})
 	}
 	if rec.rows() == 0 {
