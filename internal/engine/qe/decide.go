@@ -21,7 +21,7 @@ func (d *dossier) decide(s *engine.Summary) (engine.Outcome, *job.Failure) {
 		}
 	}
 	for _, w := range d.warnings {
-		if slices.Contains([]string{warnGamma, warnRestart, warnClose}, w.Code) {
+		if slices.Contains([]string{warnGamma, warnRestart, warnClose, warnForeign}, w.Code) {
 			return engine.SuccessWithWarning, nil
 		}
 	}
@@ -215,7 +215,10 @@ func (d *dossier) byIons(s *engine.Summary) (engine.Outcome, *job.Failure) {
 	switch d.kind() {
 	case "md", "vc-md":
 		if t != nil && !t.mdEnded && !t.maxStepsReached && (t.nstep == 0 || t.mdStep < t.nstep) {
-			return engine.ResultInvalid, failure(engine.ResultInvalid, "md_incomplete", fmt.Sprintf("the dynamics ended after %s of %d", plural(t.mdStep, "step"), t.nstep), "", "")
+			return mdIncomplete(t.mdStep, t.nstep)
+		}
+		if t == nil && x.nstep != nil && x.steps < *x.nstep {
+			return mdIncomplete(x.steps, *x.nstep)
 		}
 		return "", nil
 	case "relax", "vc-relax":
@@ -237,6 +240,10 @@ func (d *dossier) byIons(s *engine.Summary) (engine.Outcome, *job.Failure) {
 		code, message, fix = "bfgs_failed", "the BFGS search failed", "lower conv_thr, or start from a slightly changed structure"
 	}
 	return d.withExit(engine.IonicNotConverged, failure(engine.IonicNotConverged, code, message, fix, ""))
+}
+
+func mdIncomplete(done, asked int) (engine.Outcome, *job.Failure) {
+	return engine.ResultInvalid, failure(engine.ResultInvalid, "md_incomplete", fmt.Sprintf("the dynamics ended after %s of %d", plural(done, "step"), asked), "", "")
 }
 
 // byNumbers refuses a result that has no number where one must be, or one that

@@ -78,12 +78,16 @@ func (d *dossier) choose(texts []*textRun, xmls []*xmlRun) {
 	if !d.main.bandsOnly || d.scf != nil && d.scf.nat != d.main.nat {
 		d.scf = d.main
 	}
-	d.mainXML = bestXML(d.main, xmls)
+	var others bool
+	d.mainXML, others = bestXML(d.main, xmls)
+	if d.main.done && d.mainXML == nil && others {
+		d.warn(warnForeign, "the XML file here is of another run, and was not read", "")
+	}
 	switch {
 	case d.scf == d.main:
 		d.scfXML = d.mainXML
 	case d.scf != nil:
-		d.scfXML = bestXML(d.scf, xmls)
+		d.scfXML, _ = bestXML(d.scf, xmls)
 	default:
 		// Only the text of the last step is here; the XML of the scf may be.
 		for _, x := range xmls {
@@ -121,16 +125,17 @@ func natoms(x *xmlRun) int {
 	return len(x.atoms.positions)
 }
 
-// bestXML returns the file that belongs to a run: of the same kind and size,
-// and then the one that agrees best.
-func bestXML(t *textRun, xmls []*xmlRun) *xmlRun {
-	var best *xmlRun
+// bestXML returns the file that belongs to a run: of the same kind and system,
+// and then the one that agrees best. others reports that a file of another run
+// is there.
+func bestXML(t *textRun, xmls []*xmlRun) (best *xmlRun, others bool) {
 	bestScore := 0
 	for _, x := range xmls {
 		if x.calculation != "" && t.program != "" && x.bandsOnly() != t.bandsOnly && (t.bandsOnly || t.scfStarted) {
 			continue
 		}
-		if n := natoms(x); n > 0 && t.nat > 0 && n != t.nat {
+		if t.contradicts(x) {
+			others = true
 			continue
 		}
 		if score := t.match(x); best == nil || score > bestScore {
@@ -138,9 +143,27 @@ func bestXML(t *textRun, xmls []*xmlRun) *xmlRun {
 		}
 	}
 	if best != nil && !t.owns(best, len(xmls)) {
-		return nil
+		return nil, true
 	}
-	return best
+	return best, others
+}
+
+// contradicts reports whether x tells of another system than the text, or of a
+// finished run with another energy.
+func (t *textRun) contradicts(x *xmlRun) bool {
+	if n := natoms(x); n > 0 && t.nat > 0 && n != t.nat {
+		return true
+	}
+	if x.atoms != nil && len(t.species) > 0 && slices.ContainsFunc(x.atoms.labels, func(label string) bool { return t.species[label] == "" }) {
+		return true
+	}
+	if x.nelec != nil && t.nelec > 0 && math.Abs(*x.nelec-t.nelec) > 0.02 {
+		return true // the text has two decimals
+	}
+	if n := max(x.nbnd, x.nup); n > 0 && t.nbnd > 0 && n != t.nbnd {
+		return true
+	}
+	return t.done && t.energy != nil && x.etot != nil && !t.agreesNow(x)
 }
 
 func (t *textRun) match(x *xmlRun) int {
@@ -150,9 +173,6 @@ func (t *textRun) match(x *xmlRun) int {
 	}
 	if t.agrees(x) {
 		score += 16
-	}
-	if t.nbnd > 0 && t.nbnd == max(x.nbnd, x.nup) {
-		score++
 	}
 	if t.nk > 0 && t.nk == x.nks {
 		score++
@@ -184,18 +204,25 @@ func stem(name string) string {
 // difference between two runs that matters.
 const energyTolerance = 1e-5
 
-// agrees reports whether the XML has an energy that the text printed.
+// agrees reports whether the XML has an energy that the text printed. That of
+// an earlier step counts too: a run may end before its XML is written again.
 func (t *textRun) agrees(x *xmlRun) bool {
-	near := func(a *float64, ry float64) bool { return a != nil && math.Abs(*a-ry) < energyTolerance }
-	if x.etot != nil && (near(t.energy, 2**x.etot) || near(t.running, 2**x.etot)) {
+	if t.agreesNow(x) {
 		return true
 	}
-	if n := x.ionicTable.len(); n > 0 {
-		last := x.ionicTable.columns[1].Values[n-1] / crystal.RydbergEV
-		printed := t.ionicTable.columns[1].Values
-		return slices.ContainsFunc(printed[max(0, len(printed)-10):], func(e float64) bool { return math.Abs(e/crystal.RydbergEV-last) < energyTolerance })
+	n := x.ionicTable.len()
+	if n == 0 {
+		return false
 	}
-	return false
+	last := x.ionicTable.columns[1].Values[n-1] / crystal.RydbergEV
+	printed := t.ionicTable.columns[1].Values
+	return slices.ContainsFunc(printed[max(0, len(printed)-10):], func(e float64) bool { return math.Abs(e/crystal.RydbergEV-last) < energyTolerance })
+}
+
+// agreesNow reports whether the XML has the last energy of the text.
+func (t *textRun) agreesNow(x *xmlRun) bool {
+	near := func(a *float64) bool { return a != nil && math.Abs(*a-2**x.etot) < energyTolerance }
+	return x.etot != nil && (near(t.energy) || near(t.running))
 }
 
 // compare warns where text and XML contradict each other.
@@ -203,9 +230,6 @@ func (d *dossier) compare() {
 	t, x := d.scf, d.scfXML
 	if t == nil || x == nil || !t.done {
 		return
-	}
-	if t.energy != nil && x.etot != nil && !t.agrees(x) {
-		d.warn("text_xml_disagree", fmt.Sprintf("the output says %.8f Ry, the XML file %.8f Ry", *t.energy, 2**x.etot), x.file)
 	}
 	if t.scf != nil && x.scfFlag != nil && *t.scf != *x.scfFlag {
 		d.warn("text_xml_disagree", fmt.Sprintf("the output says that SCF converged: %v, the XML file: %v; the worse is believed", *t.scf, *x.scfFlag), x.file)
@@ -267,6 +291,7 @@ func (d *dossier) noteContacts() {
 // Warnings that put a success in doubt.
 const (
 	warnClose   = "atoms_close"
+	warnForeign = "xml_of_another_run"
 	warnGamma   = "gamma_only"
 	warnRestart = "restart_data_absent"
 )

@@ -14,7 +14,7 @@ func (d *dossier) summarise(s *engine.Summary) {
 	if t := d.scf; t != nil {
 		t.summarise(s)
 	}
-	if x := d.scfXML; x != nil && d.trusts(d.scf, x) {
+	if x := d.scfXML; x != nil {
 		x.summarise(s)
 	}
 	d.summariseCell(s)
@@ -23,12 +23,6 @@ func (d *dossier) summarise(s *engine.Summary) {
 		s.EnergyPerAtomEV = new(*s.EnergyEV / float64(*s.NAtoms))
 	}
 	d.summariseMD(s)
-}
-
-// trusts reports whether the numbers of x are those of the run t. A finished
-// run whose energy is another lies beside a file that is not its own.
-func (d *dossier) trusts(t *textRun, x *xmlRun) bool {
-	return t == nil || t.energy == nil || x.etot == nil || t.agrees(x)
 }
 
 func (d *dossier) summariseProgram(s *engine.Summary) {
@@ -73,7 +67,7 @@ func (t *textRun) summarise(s *engine.Summary) {
 
 // summarise takes what the XML says, which has more digits.
 func (x *xmlRun) summarise(s *engine.Summary) {
-	if x.etot != nil && (*x.etot != 0 || s.EnergyEV == nil) {
+	if x.etot != nil {
 		s.EnergyEV = times(x.etot, crystal.HartreeEV)
 		if x.demet != nil && *x.demet != 0 {
 			s.FreeEnergyEV = s.EnergyEV
@@ -157,7 +151,7 @@ func (d *dossier) summariseBands(s *engine.Summary) {
 		}
 	}
 	x := d.mainXML
-	if x == nil || d.main == d.scf && !d.trusts(t, x) {
+	if x == nil {
 		return
 	}
 	if x.nks > 0 {

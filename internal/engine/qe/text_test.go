@@ -110,3 +110,29 @@ func TestErrorsThatRealRunsMet(t *testing.T) {
 func textFS(lines ...string) fstest.MapFS {
 	return fstest.MapFS{"pw.out": {Data: []byte(strings.Join(lines, "\n") + "\n")}}
 }
+
+func TestXMLOfAnotherSystemIsNotRead(t *testing.T) {
+	t.Parallel()
+	for _, other := range []string{"al_scf_smearing/scf", "si_relax/relax", "si_scf_noconv/scf"} {
+		r, foreign := recordedStep(t, "si_scf/scf"), recordedStep(t, other)
+		want := parseFiles(t, fstest.MapFS{"scf.out": r.files["scf.out"]}, nil)
+		res := parseFiles(t, fstest.MapFS{"scf.out": r.files["scf.out"], "x.xml": foreign.files[foreign.step.XMLFile]}, nil)
+		wantOutcome(t, res, engine.SuccessWithWarning)
+		if !hasWarning(res, warnForeign) || res.Summary.Formula != want.Summary.Formula || *res.Summary.EnergyEV != *want.Summary.EnergyEV {
+			t.Errorf("%s: %s, %v, warnings %+v", other, res.Summary.Formula, *res.Summary.EnergyEV, res.Warnings)
+		}
+	}
+}
+
+// An XML file is whole after every step of a dynamics run.
+func TestXMLOfDynamicsWithoutItsLastStepIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	r := recordedStep(t, "si_md/md")
+	delete(r.files, r.step.StdoutFile)
+	wantOutcome(t, parseFiles(t, r.files, nil), engine.Success)
+	text := string(r.files[r.step.XMLFile].Data)
+	i := strings.LastIndex(text, "<step ")
+	j := strings.LastIndex(text, "</step>") + len("</step>")
+	r.files[r.step.XMLFile] = &fstest.MapFile{Data: []byte(text[:i] + text[j:])}
+	wantOutcome(t, parseFiles(t, r.files, nil), engine.ResultInvalid)
+}

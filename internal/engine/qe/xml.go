@@ -21,6 +21,7 @@ type xmlRun struct {
 	convThr          *float64
 	targetPressure   float64
 
+	nstep          *int
 	steps          int
 	stepIterations int
 	firstAtoms     *atoms
@@ -141,6 +142,8 @@ func (x *xmlRun) closeInput(name string, text []byte) {
 	switch name {
 	case "control_variables/calculation":
 		x.calculation = string(text)
+	case "control_variables/nstep":
+		x.nstep = whole(text)
 	case "electron_control/conv_thr":
 		x.convThr = real(text)
 	case "cell_control/pressure":
@@ -215,7 +218,10 @@ func (x *xmlRun) closeOutput(name string, text []byte) {
 	case "magnetization/absolute":
 		x.magAbs = real(text)
 	case "total_energy/etot":
-		x.etot = real(text)
+		// It is 0 when SCF was stopped in its first iteration.
+		if v := real(text); v != nil && *v != 0 {
+			x.etot = v
+		}
 	case "total_energy/demet":
 		x.demet = real(text)
 	case "forces":
