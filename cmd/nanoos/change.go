@@ -211,6 +211,9 @@ func dataText(raw json.RawMessage) string {
 	var parts []string
 	for _, k := range sortedKeys(fields) {
 		value := fields[k]
+		if k == "fence" || k == "state" {
+			continue // for programs; the kind of the event says it in words
+		}
 		if nested, ok := value.(map[string]any); ok {
 			if message, ok := nested["message"]; ok {
 				value = message

@@ -126,15 +126,19 @@ func looksLikeJobFile(head []byte) bool {
 }
 
 func engineNamed(engines []engine.Engine, name string) (engine.Engine, error) {
+	e, near := engine.ByName(engines, name)
+	if e != nil {
+		return e, nil
+	}
 	var known []string
 	for _, e := range engines {
-		if strings.EqualFold(e.Name(), name) || slices.Contains(e.Aliases(), strings.ToUpper(name)) {
-			return e, nil
-		}
 		known = append(known, e.Name())
 	}
-	fix := didYouMean(name, slices.Values(known))
-	return nil, usage(strings.TrimSpace(fix+" Known: "+strings.Join(known, ", ")), "there is no engine %q", name)
+	fix := "Known: " + strings.Join(known, ", ")
+	if near != "" {
+		fix = fmt.Sprintf("did you mean %q? %s", near, fix)
+	}
+	return nil, usage(fix, "there is no engine %q", name)
 }
 
 // stdinDeckName is a name by which the engine knows a nameless deck again.

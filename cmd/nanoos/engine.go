@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nano-os/nanoos/internal/api"
+	"github.com/nano-os/nanoos/internal/engine"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -75,16 +76,22 @@ func engineColumns() []column[api.EngineInfo] {
 		}},
 		{name: "version", flex: true, cell: func(c *cells, e *api.EngineInfo) string { return orDefault(e.Version, c.missing()) }},
 		{name: "path", flex: true, cell: func(c *cells, e *api.EngineInfo) string {
-			for _, program := range sortedKeys(e.Programs) {
-				return e.Programs[program]
-			}
-			return orDefault(e.Problem, c.missing())
+			return orDefault(mainProgram(e), orDefault(e.Problem, c.missing()))
 		}},
 		{name: "library", wide: true, cell: func(c *cells, e *api.EngineInfo) string {
 			return orDefault(strings.Join(e.Library, ":"), c.missing())
 		}},
 		{name: "aliases", wide: true, cell: func(_ *cells, e *api.EngineInfo) string { return strings.Join(e.Aliases, " ") }},
 	}
+}
+
+// mainProgram is the path of the program whose presence means that the engine
+// is installed.
+func mainProgram(e *api.EngineInfo) string {
+	if known, _ := engine.ByName(engines(), e.Name); known != nil {
+		return e.Programs[known.Programs()[0]]
+	}
+	return ""
 }
 
 func newEngineShow(a *app) *cobra.Command {

@@ -121,7 +121,11 @@ func (a *app) report(err error) {
 	if l, ok := errors.AsType[*located](err); ok {
 		sources = l.sources
 	}
-	writeError(a.io.err, a.errScreen(), "error", asError(err), sources)
+	e := asError(err)
+	writeError(a.io.err, a.errScreen(), "error", e, sources)
+	if a.opt.debug && e.Err != nil {
+		writePart(a.io.err, a.errScreen(), "cause", e.Err.Error())
+	}
 }
 
 func writeJSONError(w io.Writer, e *job.Error) {
@@ -237,7 +241,7 @@ func defaultFix(c job.Code) string {
 	case job.Forbidden:
 		return "set NANOOS_TOKEN to a valid token"
 	case job.Internal:
-		return "run it again with --debug, or ask: nanoos doctor"
+		return "nanoos doctor"
 	}
 	return ""
 }

@@ -84,21 +84,16 @@ func (a *app) recognise(files fs.FS, name string) (engine.Engine, error) {
 	if name != "" {
 		return engineNamed(a.engines, name)
 	}
-	var best engine.Engine
-	surest := 0.0
+	if e := engine.Recognise(a.engines, files); e != nil {
+		return e, nil
+	}
 	var titles []string
 	for _, e := range a.engines {
 		titles = append(titles, e.Title())
-		if sure := e.Recognise(files); sure > surest {
-			best, surest = e, sure
-		}
 	}
-	if best == nil {
-		return nil, &job.Error{Code: job.Invalid, Message: "cannot tell which program made these files",
-			Why: "none of them looks like the output of " + strings.Join(titles, ", "),
-			Fix: "name the run's directory or its main output; or say who made it: --engine qe"}
-	}
-	return best, nil
+	return nil, &job.Error{Code: job.Invalid, Message: "cannot tell which program made these files",
+		Why: "none of them looks like the output of " + strings.Join(titles, ", "),
+		Fix: "name the run's directory or its main output; or say who made it: --engine qe"}
 }
 
 func (a *app) showParsed(p *parsed, e engine.Engine) error {

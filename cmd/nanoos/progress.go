@@ -183,7 +183,8 @@ func (v *barView) manyLines(s screen, c *cells, f *follower) []string {
 	}
 	slices.SortStableFunc(running, func(a, b *followed) int { return a.StartedAt.Compare(b.StartedAt) })
 	fraction := whole / float64(len(f.jobs))
-	lines := []string{fmt.Sprintf("%s %3d %%  %s", bar(s, fraction, 30), int(fraction*100), tally(f))}
+	counts := tally(f)
+	lines := []string{fmt.Sprintf("%s %3d %%  %s", bar(s, fraction, max(4, min(30, s.width-width(counts)-9))), int(fraction*100), counts)}
 	running = running[:min(len(running), 5)]
 	longest := 0
 	for _, j := range running {

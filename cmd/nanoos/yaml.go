@@ -25,6 +25,7 @@ const (
 	maxNesting   = 100
 	maxExpanded  = 8 << 20 // of JSON, after aliases have been written out
 	maxDocuments = 1000
+	maxKeys      = 10_000 // the parser's time grows with the square of the keys
 )
 
 // place is a position in a text, both counted from 1.
@@ -73,6 +74,9 @@ func parseYAML(name string, text []byte) ([]*value, []job.Problem) {
 	tokens := lexer.Tokenize(string(text))
 	if at := tooDeep(tokens); at != nil {
 		return nil, fault(*at, "is nested deeper than %d levels", maxNesting)
+	}
+	if at := tooManyKeys(tokens); at != nil {
+		return nil, fault(*at, "has more than %d keys", maxKeys)
 	}
 	file, err := parser.Parse(tokens, 0)
 	if err != nil {
@@ -123,6 +127,19 @@ func tooDeep(tokens token.Tokens) *place {
 	return nil
 }
 
+func tooManyKeys(tokens token.Tokens) *place {
+	keys := 0
+	for _, t := range tokens {
+		if t.Type == token.MappingValueType {
+			keys++
+		}
+		if keys > maxKeys {
+			return &place{t.Position.Line, t.Position.Column}
+		}
+	}
+	return nil
+}
+
 // yamlFault takes the parser's error apart: "[3:2] message\n excerpt".
 func yamlFault(err error) (place, string) {
 	if e, ok := err.(yaml.Error); ok {
@@ -159,15 +176,16 @@ func (r *yamlReader) read(n ast.Node, depth int) *value {
 	switch n := n.(type) {
 	case *ast.MappingNode:
 		v.kind = mapping
+		seen := make(map[string]place, len(n.Values))
 		for _, kv := range n.Values {
-			r.readEntry(v, kv, depth)
+			r.readEntry(v, kv, seen, depth)
 		}
 		if len(v.fields) > 0 && n.IsFlowStyle == false {
 			v.place = v.fields[0].place
 		}
 	case *ast.MappingValueNode:
 		v.kind = mapping
-		r.readEntry(v, n, depth)
+		r.readEntry(v, n, map[string]place{}, depth)
 	case *ast.SequenceNode:
 		v.kind = sequence
 		for _, item := range n.Values {
@@ -192,19 +210,18 @@ func (r *yamlReader) read(n ast.Node, depth int) *value {
 	return v
 }
 
-func (r *yamlReader) readEntry(v *value, kv *ast.MappingValueNode, depth int) {
+func (r *yamlReader) readEntry(v *value, kv *ast.MappingValueNode, seen map[string]place, depth int) {
 	at := nodePlace(kv.Key)
 	if _, merge := kv.Key.(*ast.MergeKeyNode); merge {
 		r.fault(at, "merge keys (<<) are not read here", "write the keys out")
 		return
 	}
 	key := kv.Key.GetToken().Value
-	for _, e := range v.fields {
-		if e.key == key {
-			r.fault(at, fmt.Sprintf("key %q is given twice", key), fmt.Sprintf("the first is in line %d", e.place.line))
-			return
-		}
+	if first, twice := seen[key]; twice {
+		r.fault(at, fmt.Sprintf("key %q is given twice", key), fmt.Sprintf("the first is in line %d", first.line))
+		return
 	}
+	seen[key] = at
 	v.fields = append(v.fields, entry{key, at, r.read(kv.Value, depth+1)})
 }
 
