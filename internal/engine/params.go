@@ -93,7 +93,7 @@ func (c *problemCollector) collect(v *jsonschema.ValidationError) {
 			c.collect(deepest)
 			return
 		}
-		c.add(field, "has none of the permitted forms", "", "")
+		c.add(field, "has none of the permitted forms", "", c.meaning(v.InstanceLocation))
 	case *kind.AdditionalProperties:
 		known := properties(schemaAt(c.root, v.InstanceLocation))
 		for _, name := range k.Properties {
@@ -104,12 +104,12 @@ func (c *problemCollector) collect(v *jsonschema.ValidationError) {
 			c.add(field+"."+name, "is required and missing", "", "")
 		}
 	case *kind.Type:
-		c.add(field, "must be "+oneOf(k.Want), "got "+k.Got, "")
+		c.add(field, "must be "+oneOf(k.Want), "got "+k.Got, c.meaning(v.InstanceLocation))
 	case *kind.Enum:
 		c.addEnum(field, k)
 	default:
 		if len(v.Causes) == 0 {
-			c.add(field, v.ErrorKind.LocalizedString(english), "", "")
+			c.add(field, v.ErrorKind.LocalizedString(english), "", c.meaning(v.InstanceLocation))
 		}
 		for _, cause := range v.Causes {
 			c.collect(cause)
@@ -119,6 +119,16 @@ func (c *problemCollector) collect(v *jsonschema.ValidationError) {
 
 func (c *problemCollector) add(field, message, why, fix string) {
 	c.problems = append(c.problems, job.Problem{Field: field, Message: message, Why: why, Fix: fix})
+}
+
+// meaning is the description of the parameter at a location or around it.
+func (c *problemCollector) meaning(location []string) string {
+	for n := len(location); n > 0; n-- {
+		if s := schemaAt(c.root, location[:n]); s != nil && s.Description != "" {
+			return s.Description
+		}
+	}
+	return ""
 }
 
 func (c *problemCollector) addUnknown(field, name string, known []string) {

@@ -81,14 +81,18 @@ const (
 	taskNVE      = "nve"
 )
 
-// readParams validates and fills in the defaults of the schema.
+var tasks = []string{taskMinimize, taskNVT, taskNPT, taskNVE}
+
+// readParams validates and fills in the defaults of the schema. With problems
+// come the parameters that have none.
 func readParams(raw json.RawMessage) (params, []job.Problem) {
 	p := params{
 		Units: "metal", TimestepFS: 1, Seed: 12345, Coupling: "iso", Supercell: [3]int{1, 1, 1}, BoxRelax: "none",
 		Minimizer: "cg", EnergyTolerance: 1e-12, ForceTolerance: 1e-8, NeighborSkin: 2,
 	}
-	if problems := engine.Decode(schema, raw, &p); len(problems) > 0 {
-		return p, problems
+	problems := engine.Decode(schema, raw, &p)
+	if len(problems) > 0 {
+		_ = json.Unmarshal(raw, &p) // leaves out what it cannot read, which the problems name
 	}
 	if p.Steps == 0 {
 		p.Steps = 1000
@@ -108,10 +112,11 @@ func readParams(raw json.RawMessage) (params, []job.Problem) {
 	if p.BarostatFS == 0 {
 		p.BarostatFS = 1000 * p.TimestepFS
 	}
-	return p, nil
+	return p, problems
 }
 
-// check returns what the schema cannot say: parameters that need each other.
+// check returns what the schema cannot say: parameters that need each other. A
+// task that there is not is a problem of the schema.
 func (p *params) check(given map[string]json.RawMessage) []job.Problem {
 	var out []job.Problem
 	add := func(field, message, fix string) {
@@ -127,7 +132,7 @@ func (p *params) check(given map[string]json.RawMessage) []job.Problem {
 		add("temperature", "is required for "+p.Task+" and missing", "give the temperature in K")
 	}
 	for _, only := range taskKeys {
-		if _, ok := given[only.key]; ok && p.Task != "" && !slices.Contains(only.tasks, p.Task) {
+		if _, ok := given[only.key]; ok && slices.Contains(tasks, p.Task) && !slices.Contains(only.tasks, p.Task) {
 			add(only.key, fmt.Sprintf("does not go with task %s", p.Task), "remove it")
 		}
 	}

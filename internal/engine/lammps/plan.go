@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
@@ -14,23 +15,30 @@ import (
 // stages a script that the job brings as it is.
 func (l *LAMMPS) Plan(spec job.Spec, in engine.Inputs) (*engine.Plan, error) {
 	p, problems := readParams(spec.Params)
-	if len(problems) > 0 {
+	script := p.Input != "" || len(spec.Structure) == 0 && len(spec.Files) > 0
+	switch {
+	case script && len(problems) > 0:
 		return nil, job.InvalidInput(refused, problems)
-	}
-	if p.Input != "" || len(spec.Structure) == 0 && len(spec.Files) > 0 {
+	case script:
 		return planScript(spec, p, in)
 	}
-	return planGenerated(spec, p, in)
+	return planGenerated(spec, p, problems, in)
 }
 
 const refused = "the LAMMPS job was refused"
 
-// planGenerated makes everything from the parameters.
-func planGenerated(spec job.Spec, p params, in engine.Inputs) (*engine.Plan, error) {
-	problems := p.check(givenKeys(spec.Params))
+// planGenerated makes everything from the parameters, unless they have problems
+// already.
+func planGenerated(spec job.Spec, p params, problems []job.Problem, in engine.Inputs) (*engine.Plan, error) {
+	broken := len(problems) > 0
+	for _, c := range p.check(givenKeys(spec.Params)) {
+		if !slices.ContainsFunc(problems, func(b job.Problem) bool { return b.Field == c.Field }) {
+			problems = append(problems, c)
+		}
+	}
 	st, structureProblems := readStructure(spec.Structure)
 	problems = append(problems, structureProblems...)
-	if st == nil || p.Potential == nil {
+	if broken || st == nil || p.Potential == nil {
 		return nil, job.InvalidInput(refused, problems)
 	}
 	sys, err := newSystem(st, p.Supercell)
@@ -131,10 +139,24 @@ func (s *system) check(p *params) []job.Problem {
 	if p.Task == taskNVE && p.InitialTemperature == nil && s.st.Velocities == nil {
 		out = append(out, job.Problem{Field: "parameters.initial_temperature", Message: "is required for nve and missing", Why: "the structure has no velocities", Fix: "give it in K"})
 	}
+	if p.Task != taskMinimize && s.mobile() < 2 {
+		out = append(out, job.Problem{Field: "structure", Message: "dynamics need two atoms that can move: one alone has no temperature", Fix: "give a supercell"})
+	}
 	if p.Units != "metal" && (p.Potential.File.one != "" || p.Potential.File.each != nil) {
 		out = append(out, job.Problem{Field: "parameters.units", Message: "potential files are written in metal units", Fix: "use units: metal"})
 	}
 	return out
+}
+
+// mobile counts the atoms that can move.
+func (s *system) mobile() int {
+	n := 0
+	for _, i := range s.order {
+		if s.fixed(i) != [3]bool{true, true, true} {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *system) checkFixed(p *params, changes bool) []job.Problem {

@@ -35,6 +35,10 @@ func newInteraction(p *potential, types []string, in engine.Inputs) *interaction
 	if problem := missingStyle("pair_style", name, in.Styles); problem != nil {
 		it.problems = append(it.problems, job.Problem{Field: "parameters.potential.style", Message: problem.Message, Why: problem.Why, Fix: problem.Fix})
 	}
+	it.checkPaths("style", p.Style)
+	for i, c := range p.Coeffs {
+		it.checkPaths(fmt.Sprintf("coeffs[%d]", i), c)
+	}
 	given := len(p.Coeffs) > 0
 	file := p.File.one != "" || len(p.File.each) > 0
 	switch {
@@ -58,6 +62,17 @@ func newInteraction(p *potential, types []string, in engine.Inputs) *interaction
 
 func (it *interaction) problem(field, message, fix string) {
 	it.problems = append(it.problems, job.Problem{Field: "parameters.potential." + field, Message: message, Fix: fix})
+}
+
+// checkPaths refuses words that name files elsewhere: of a file, only the bare
+// name may stand in the script. A slash is also part of the names of styles,
+// which have no dot.
+func (it *interaction) checkPaths(field, words string) {
+	for _, w := range strings.Fields(words) {
+		if strings.HasPrefix(w, "/") || strings.Contains(w, "..") || strings.Contains(w, "/") && strings.Contains(w, ".") {
+			it.problem(field, w+" is a path", "give the bare name of a file in the library or among the job's files")
+		}
+	}
 }
 
 // listed takes pair_coeff as it was given, and stages the files named in it.
