@@ -244,7 +244,7 @@ func (t *textRun) positionsBlock(head []byte) func([]byte) bool {
 	return func(line []byte) bool {
 		label, rest, ok := bytes.Cut(line, []byte(" "))
 		v, isVector := vector(rest)
-		if ok && isVector && len(a.labels) < maxAtoms {
+		if ok && isVector && len(label) <= maxLabel && len(a.labels) < maxAtoms {
 			t.frozen = append(t.frozen, fixedFlags(rest))
 			a.labels = append(a.labels, string(label))
 			a.positions = append(a.positions, scale(v, unit))

@@ -66,7 +66,7 @@ func (d *dossier) choose(texts []*textRun, xmls []*xmlRun) {
 			d.other = t
 			continue
 		}
-		if !t.bandsOnly && (t.scfStarted || t.cycles > 0) {
+		if t.kind() == kindSCF {
 			d.scf = t
 		}
 		d.main, d.other = t, nil

@@ -9,7 +9,7 @@ import (
 
 // Bounds of one XML file: what lies beyond is skipped, not read.
 const (
-	maxXMLText  = 32 << 20 // of one element, such as the forces of a large cell
+	maxXMLText  = 2 << 20 // of one element: the forces on 25,000 atoms
 	maxXMLTag   = 16 << 10
 	maxXMLDepth = 64
 )
@@ -97,7 +97,11 @@ func (p *pullReader) pop() {
 func (p *pullReader) readText() error {
 	for {
 		chunk, err := p.r.ReadSlice('<')
-		if p.keep && len(p.text)+len(chunk) <= maxXMLText {
+		switch {
+		case !p.keep:
+		case len(p.text)+len(chunk) > maxXMLText:
+			p.text, p.keep = p.text[:0], false // a part of it would be another number
+		default:
 			p.text = append(p.text, bytes.TrimSuffix(chunk, []byte("<"))...)
 		}
 		if err == nil || !errors.Is(err, bufio.ErrBufferFull) {

@@ -5,18 +5,19 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
-// maxRuns bounds the program starts remembered of one file: the first and the
-// last ones count.
-const maxRuns = 64
-
-// maxAtoms bounds the atoms read from text.
-const maxAtoms = 200_000
+// maxAtoms bounds the atoms read of one structure, and maxLabel the length of
+// their labels: those of pw.x have up to six letters.
+const (
+	maxAtoms = 200_000
+	maxLabel = 16
+)
 
 // textRun is what standard output says of one start of a program.
 type textRun struct {
@@ -130,18 +131,40 @@ func readText(file string, r io.Reader) ([]*textRun, error) {
 	return appendRun(runs, cur), nil
 }
 
-// appendRun closes a run and keeps it unless nothing was in it.
+// appendRun closes a run and keeps it unless nothing was in it. It takes the
+// place of an earlier run of its kind, so that a file to which runs were
+// appended for years stays small in memory.
 func appendRun(runs []*textRun, t *textRun) []*textRun {
 	t.closeCycle()
 	t.block = nil
 	if t.program == "" && len(t.errors) == 0 && t.cycles+t.iterations == 0 && !t.done {
 		return runs
 	}
-	if len(runs) == maxRuns {
-		copy(runs[1:], runs[2:])
-		runs = runs[:maxRuns-1]
-	}
+	kind := t.kind()
+	runs = slices.DeleteFunc(runs, func(earlier *textRun) bool { return earlier.kind() == kind })
 	return append(runs, t)
+}
+
+// runKind tells apart what may stand in one chain.
+type runKind int
+
+const (
+	kindOther runKind = iota // another program of the suite
+	kindStart                // ended before it computed anything
+	kindSCF
+	kindBands
+)
+
+func (t *textRun) kind() runKind {
+	switch {
+	case !t.isPW():
+		return kindOther
+	case t.bandsOnly:
+		return kindBands
+	case t.began():
+		return kindSCF
+	}
+	return kindStart
 }
 
 // banner reads "Program PWSCF v.6.7MaX starts on 23Nov2026 at  7:53:26", and
@@ -296,7 +319,7 @@ func (t *textRun) siteBlock() func([]byte) bool {
 	var a atoms
 	return func(line []byte) bool {
 		name, coordinates, ok := bytes.Cut(line, []byte("tau("))
-		if fields := bytes.Fields(name); ok && len(fields) == 2 && len(a.labels) < maxAtoms {
+		if fields := bytes.Fields(name); ok && len(fields) == 2 && len(fields[1]) <= maxLabel && len(a.labels) < maxAtoms {
 			_, coordinates, _ = bytes.Cut(coordinates, []byte("= ("))
 			if v, ok := vector(coordinates); ok {
 				a.labels = append(a.labels, string(fields[1]))
@@ -358,7 +381,7 @@ func (t *textRun) setLattice(m crystal.Matrix) {
 func (t *textRun) speciesBlock() func([]byte) bool {
 	return func(line []byte) bool {
 		fields := bytes.Fields(line)
-		if len(fields) < 4 || len(t.species) > 1000 {
+		if len(fields) < 4 || len(fields[0]) > maxLabel || len(t.species) > 1000 {
 			return false
 		}
 		element, _, _ := bytes.Cut(fields[3], []byte("("))

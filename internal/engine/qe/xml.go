@@ -110,7 +110,9 @@ func (x *xmlRun) open(p *pullReader) {
 			x.alat, _, _ = number([]byte(p.attr("alat")))
 		}
 	case x.current != nil && strings.HasSuffix(path, "/atom") && len(x.current.labels) < maxAtoms:
-		x.current.labels = append(x.current.labels, p.attr("name"))
+		if label := p.attr("name"); len(label) <= maxLabel {
+			x.current.labels = append(x.current.labels, label)
+		}
 	case path == "/output/band_structure/ks_energies":
 		if x.bands == nil {
 			x.bands = newBands(x)
