@@ -68,6 +68,11 @@ func readJournal(file string, in io.Reader) (*journal, error) {
 func (r *reader) text(s string, whole bool) {
 	r.line++
 	trimmed := strings.TrimSpace(s)
+	// Nearly all lines of a long log are rows: nothing else begins with a digit
+	// and fits the open table.
+	if whole && trimmed != "" && trimmed[0] >= '0' && trimmed[0] <= '9' && r.form == formLine && r.tableRow(trimmed) {
+		return
+	}
 	if trimmed == "" || r.message(trimmed, whole) || !whole {
 		return
 	}

@@ -123,20 +123,28 @@ func (t *table) value(row []float64, names ...string) (float64, bool) {
 
 // parseNumber reads what LAMMPS prints for a number, "-nan" included.
 func parseNumber(s string) (float64, bool) {
-	if len(s) == 0 || len(s) > 64 || s[0] == '_' {
+	if len(s) == 0 || len(s) > 64 {
 		return 0, false
 	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9', c == '+', c == '-', c == '.', (c == 'e' || c == 'E') && i > 0:
+		default:
+			return parseNonFinite(s)
+		}
+	}
+	v, err := strconv.ParseFloat(s, 64)
+	return v, err == nil || math.IsInf(v, 0)
+}
+
+func parseNonFinite(s string) (float64, bool) {
 	switch strings.ToLower(strings.TrimLeft(s, "+-.")) {
 	case "nan", "nan(ind)", "1.#qnan", "1.#ind":
 		return math.NaN(), true
 	case "inf", "infinity", "1.#inf":
 		return math.Inf(1 - 2*strings.Count(s[:1], "-")), true
 	}
-	if c := s[len(s)-1]; c != '.' && (c < '0' || c > '9') || strings.ContainsAny(s, "xX_pP") {
-		return 0, false
-	}
-	v, err := strconv.ParseFloat(s, 64)
-	return v, err == nil || math.IsInf(v, 0)
+	return 0, false
 }
 
 // parseRow reads a line of exactly n numbers; nil when it is anything else.
