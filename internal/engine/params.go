@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,6 +108,14 @@ func (c *problemCollector) collect(v *jsonschema.ValidationError) {
 		c.add(field, "must be "+oneOf(k.Want), "got "+k.Got, c.meaning(v.InstanceLocation))
 	case *kind.Enum:
 		c.addEnum(field, k)
+	case *kind.Minimum:
+		c.addBound(v, "at least", k.Want, k.Got)
+	case *kind.ExclusiveMinimum:
+		c.addBound(v, "above", k.Want, k.Got)
+	case *kind.Maximum:
+		c.addBound(v, "at most", k.Want, k.Got)
+	case *kind.ExclusiveMaximum:
+		c.addBound(v, "below", k.Want, k.Got)
 	default:
 		if len(v.Causes) == 0 {
 			c.add(field, v.ErrorKind.LocalizedString(english), "", c.meaning(v.InstanceLocation))
@@ -137,6 +146,12 @@ func (c *problemCollector) addUnknown(field, name string, known []string) {
 		fix = fmt.Sprintf("did you mean %q?", near)
 	}
 	c.add(field, fmt.Sprintf("unknown key %q", name), "", fix)
+}
+
+func (c *problemCollector) addBound(v *jsonschema.ValidationError, relation string, want, got *big.Rat) {
+	bound, _ := want.Float64()
+	given, _ := got.Float64()
+	c.add(fieldPath(v.InstanceLocation), fmt.Sprintf("must be %s %g", relation, bound), fmt.Sprintf("got %g", given), c.meaning(v.InstanceLocation))
 }
 
 func (c *problemCollector) addEnum(field string, k *kind.Enum) {

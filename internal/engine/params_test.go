@@ -39,7 +39,7 @@ func TestDecodeNamesEveryProblemOfTheParameters(t *testing.T) {
 		{"wrong type", `{"ecutwfc": "30"}`, []job.Problem{
 			{Field: "parameters.ecutwfc", Message: "must be a number", Why: "got string"}}},
 		{"the form that was meant", `{"ecutwfc": 30, "kpoints": [4,4,0]}`, []job.Problem{
-			{Field: "parameters.kpoints[2]", Message: "minimum: got 0, want 1"}}},
+			{Field: "parameters.kpoints[2]", Message: "must be at least 1", Why: "got 0"}}},
 		{"not JSON", `{`, []job.Problem{{Field: "parameters", Message: "not valid JSON", Why: "unexpected EOF"}}},
 	}
 	for _, tt := range tests {
