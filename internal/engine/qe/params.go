@@ -78,8 +78,10 @@ func (k *kpoints) UnmarshalJSON(b []byte) error {
 	}
 	var list []int
 	if json.Unmarshal(b, &list) == nil {
-		copy(k.mesh[:], list)
-		copy(k.shift[:], list[min(3, len(list)):])
+		if len(list) == 3 || len(list) == 6 { // else the mesh stays without points, and is refused
+			copy(k.mesh[:], list)
+			copy(k.shift[:], list[3:])
+		}
 		return nil
 	}
 	var o struct {
@@ -109,16 +111,15 @@ func (k *kpoints) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// readParams reads the parameters. After a problem of form it goes on with what
+// can be read, so that all problems come at once.
 func readParams(raw json.RawMessage) (params, []job.Problem) {
 	p := params{Calculation: "scf", KPoints: kpoints{spacing: defaultSpacing}, SCFKPoints: kpoints{spacing: defaultSpacing}}
 	problems := engine.Decode(schema, raw, &p)
 	if len(problems) > 0 {
-		return p, problems
+		_ = json.Unmarshal(raw, &p) // leaves out what it cannot read, which the problems name
 	}
-	problems = append(problems, p.checkKPoints()...)
-	problems = append(problems, p.checkOccupations()...)
-	problems = append(problems, p.checkNamelists()...)
-	return p, problems
+	return p, withMeaning(problems, slices.Concat(p.checkKPoints(), p.checkOccupations(), p.checkNamelists()))
 }
 
 func (p *params) checkKPoints() []job.Problem {
@@ -127,15 +128,14 @@ func (p *params) checkKPoints() []job.Problem {
 		out = append(out, job.Problem{Field: "parameters.kpoints", Message: "bands need a path",
 			Fix: "give kpoints: {path: [[0.5, 0.5, 0.5, L], [0, 0, 0, Γ], [0.5, 0, 0.5, X]]}"})
 	}
-	if p.Calculation != "bands" && p.KPoints.path != nil {
+	if p.Calculation != "bands" && slices.Contains(calculations, p.Calculation) && p.KPoints.path != nil {
 		out = append(out, job.Problem{Field: "parameters.kpoints.path", Message: "a path of k-points is for bands only",
 			Fix: "set calculation: bands, or give a mesh"})
 	}
 	for name, k := range map[string]kpoints{"kpoints": p.KPoints, "scf_kpoints": p.SCFKPoints} {
-		if k.gamma || k.spacing > 0 || k.path != nil {
-			continue
-		}
-		if slices.Min(k.mesh[:]) < 1 || slices.Max(k.shift[:]) > 1 {
+		switch {
+		case k.gamma || k.spacing > 0 || k.path != nil:
+		case slices.Min(k.mesh[:]) < 1 || slices.Min(k.shift[:]) < 0 || slices.Max(k.shift[:]) > 1:
 			out = append(out, job.Problem{Field: "parameters." + name, Message: "a mesh is three numbers from 1, with or without three shifts of 0 or 1", Fix: "write [4, 4, 4] or [4, 4, 4, 1, 1, 1]"})
 		}
 	}
@@ -193,12 +193,18 @@ var ownParameters = []string{
 func (p *params) checkNamelists() []job.Problem {
 	var out []job.Problem
 	for _, list := range slices.Sorted(maps.Keys(p.Namelists)) {
+		seen := map[string]bool{}
 		for _, name := range slices.Sorted(maps.Keys(p.Namelists[list])) {
+			if lower := strings.ToLower(name); seen[lower] {
+				out = append(out, job.Problem{Field: "parameters.namelists." + list + "." + name, Message: lower + " is given twice", Why: "pw.x reads names in any case", Fix: "remove one"})
+			} else {
+				seen[lower] = true
+			}
 			if problem, bad := checkVariable(list, name, p.Namelists[list][name]); bad {
 				out = append(out, problem)
 			}
 		}
-		if list == "ions" && !moves(p.Calculation) || list == "cell" && !changesCell(p.Calculation) {
+		if slices.Contains(calculations, p.Calculation) && (list == "ions" && !moves(p.Calculation) || list == "cell" && !changesCell(p.Calculation)) {
 			out = append(out, job.Problem{Field: "parameters.namelists." + list, Message: fmt.Sprintf("a calculation of %s does not read &%s", p.Calculation, strings.ToUpper(list))})
 		}
 	}

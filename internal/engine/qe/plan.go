@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/crystal"
@@ -31,21 +32,31 @@ func (*QE) Plan(spec job.Spec, in engine.Inputs) (*engine.Plan, error) {
 	if p.Input != "" {
 		problems = append(problems, job.Problem{Field: "parameters.input", Message: "a job has either a structure or a deck to run as it is", Fix: "remove structure, or input"})
 	}
+	problems = append(problems, checkProcesses(spec, p)...)
 	structure, more := readStructure(spec)
-	if problems = append(problems, more...); len(problems) > 0 {
+	if problems = append(problems, more...); structure == nil {
 		return nil, refusal(problems)
 	}
 	g := &generator{spec: spec, p: p, structure: structure, plan: newPlan(prefix)}
 	g.kinds, g.of = kindsOf(structure)
 	ps := &pseudos{in: in, plan: g.plan}
 	ps.assign(g.kinds, p.Pseudopotentials)
-	problems = append(problems, ps.problems...)
-	problems = append(problems, g.check()...)
-	if len(problems) > 0 {
+	if problems = withMeaning(problems, slices.Concat(ps.problems, g.check())); len(problems) > 0 {
 		return nil, refusal(problems)
 	}
 	g.write()
 	return g.plan, nil
+}
+
+// withMeaning adds problems of meaning to those found before: what is wrong in
+// form is not judged once more.
+func withMeaning(problems, more []job.Problem) []job.Problem {
+	for _, m := range more {
+		if !slices.ContainsFunc(problems, func(p job.Problem) bool { return strings.HasPrefix(p.Field, m.Field) }) {
+			problems = append(problems, m)
+		}
+	}
+	return problems
 }
 
 // refusal lists the problems in the order of the file or of the fields.
@@ -123,14 +134,16 @@ func (g *generator) check() []job.Problem {
 	for name, k := range map[string]kpoints{"kpoints": g.p.KPoints, "scf_kpoints": g.p.SCFKPoints} {
 		if k.spacing > 0 {
 			if _, err := g.structure.KMesh(k.spacing); err != nil {
-				out = append(out, job.Problem{Field: "parameters." + name + ".spacing", Message: err.Error()})
+				out = append(out, job.Problem{Field: "parameters." + name + ".spacing", Message: err.Error(), Fix: "raise the spacing"})
+				continue
 			}
+		}
+		if n := g.fewestK(k); n > maxKPoints {
+			out = append(out, job.Problem{Field: "parameters." + name, Message: "there are too many k-points", Why: fmt.Sprintf("at least %d; pw.x takes %d", n, maxKPoints), Fix: "give a coarser mesh"})
 		}
 	}
 	out = append(out, checkFunctionals(g.kinds, g.p.InputDFT)...)
-	out = append(out, g.checkElectrons()...)
-	out = append(out, g.checkRanks()...)
-	return out
+	return append(out, g.checkElectrons()...)
 }
 
 func (g *generator) cutoffAdvice() string {
@@ -216,12 +229,18 @@ func (g *generator) checkElectrons() []job.Problem {
 	return nil
 }
 
-func (g *generator) checkRanks() []job.Problem {
-	ranks := ranksOf(g.spec, g.p)
-	if g.p.Pools > 0 && ranks%g.p.Pools != 0 {
-		return []job.Problem{{Field: "parameters.pools", Message: fmt.Sprintf("%d pools do not divide %s", g.p.Pools, plural(ranks, "rank"))}}
+// checkProcesses refuses more ranks than the job has cores, and pools that do not
+// divide them.
+func checkProcesses(spec job.Spec, p params) []job.Problem {
+	var out []job.Problem
+	ranks, cores := ranksOf(spec, p), max(1, spec.Demand.CPUs)
+	if ranks > cores {
+		out = append(out, job.Problem{Field: "parameters.ranks", Message: fmt.Sprintf("%s do not fit on %s", plural(ranks, "rank"), plural(cores, "core")), Fix: "raise resources.cpus, or leave ranks out"})
 	}
-	return nil
+	if p.Pools > 0 && ranks%p.Pools != 0 {
+		out = append(out, job.Problem{Field: "parameters.pools", Message: fmt.Sprintf("%d pools do not divide %s", p.Pools, plural(ranks, "rank")), Fix: "give a divisor, or leave pools out"})
+	}
+	return out
 }
 
 func ranksOf(spec job.Spec, p params) int {
@@ -272,6 +291,9 @@ func step(input string, ranks, pools, nk int) engine.Step {
 	s.Args = []string{"-nk", strconv.Itoa(pools), "-in", input}
 	return s
 }
+
+// maxKPoints is npk of pw.x, which it cannot go beyond.
+const maxKPoints = 40_000
 
 // fewestK is a number of k-points that pw.x surely has: it reduces a mesh by at
 // most the 48 operations of the cubic group, and pools without a k-point are an

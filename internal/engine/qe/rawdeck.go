@@ -17,6 +17,7 @@ import (
 // what keeps the run in its directory and within its time.
 func planDeck(spec job.Spec, p params, problems []job.Problem, in engine.Inputs) (*engine.Plan, error) {
 	problems = append(problems, onlyDeckParams(spec.Params)...)
+	problems = append(problems, checkProcesses(spec, p)...)
 	name, problem := deckName(spec, p, in.Files)
 	if problem != nil {
 		return nil, refusal(append(problems, *problem))
@@ -31,11 +32,7 @@ func planDeck(spec job.Spec, p params, problems []job.Problem, in engine.Inputs)
 		return nil, refusal(problems)
 	}
 	r.plan.Files[name] = r.rewrite()
-	ranks := ranksOf(spec, p)
-	if p.Pools > 0 && ranks%p.Pools != 0 {
-		return nil, refusal([]job.Problem{{Field: "parameters.pools", Message: fmt.Sprintf("%d pools do not divide %s", p.Pools, plural(ranks, "rank"))}})
-	}
-	r.plan.Steps = []engine.Step{step(name, ranks, p.Pools, r.fewestK())}
+	r.plan.Steps = []engine.Step{step(name, ranksOf(spec, p), p.Pools, r.fewestK())}
 	return r.plan, nil
 }
 
@@ -318,6 +315,8 @@ func (r *rawDeck) checkKPoints() {
 	case "automatic":
 		if len(c.rows) == 0 || !meshRow(c.rows[0].fields) {
 			r.deck.problem(c.line, "K_POINTS automatic needs three numbers and three shifts", "", "write: 4 4 4 0 0 0")
+		} else if n := r.fewestK(); n > maxKPoints {
+			r.deck.problem(c.line, "there are too many k-points", fmt.Sprintf("at least %d; pw.x takes %d", n, maxKPoints), "give a coarser mesh")
 		}
 	case "", "tpiba", "crystal", "tpiba_b", "crystal_b", "tpiba_c", "crystal_c":
 		if n := r.listed(c); n < 0 {

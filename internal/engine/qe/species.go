@@ -165,8 +165,8 @@ func (ps *pseudos) stage(file, element string, at job.Problem) *upf {
 		}
 		return nil
 	}
-	if file != path.Base(file) || file == "." || file == ".." || strings.ContainsAny(file, "\\\x00'\" \t\n") {
-		return refuse("the pseudopotential must be a file name without directories", fmt.Sprintf("got %q", file), "give the file with the job, or name one of the library")
+	if file != path.Base(file) || file == "." || file == ".." || strings.ContainsFunc(file, unsafeInDeck) {
+		return refuse("the pseudopotential must be a plain file name", fmt.Sprintf("got %q", file), "give the file with the job, or name one of the library")
 	}
 	target := pseudoDir + "/" + file
 	from := ps.in.Library
@@ -203,6 +203,10 @@ func (ps *pseudos) stage(file, element string, at job.Problem) *upf {
 	}
 	return u
 }
+
+// unsafeInDeck finds what would end a file's name in a line of a deck, or
+// begin a comment.
+func unsafeInDeck(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`\'"!#,`, r) }
 
 // own returns where a file lies among the user's own, "" when it is not there.
 func (ps *pseudos) own(file string) string {
