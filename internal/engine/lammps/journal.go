@@ -55,6 +55,7 @@ type ask struct {
 	known    bool // steps is known
 	upto     bool // steps is an absolute step until the run has begun
 	rerun    bool // it reads steps that another run made
+	other    bool // neither run nor minimize: it need not print how it ended
 	steps    int64
 	done     int64
 	at       mark

@@ -1,8 +1,12 @@
 package lammps
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/binary"
+	"io"
 	"strings"
+	"unicode/utf16"
 )
 
 // maxLine bounds the bytes kept of one line; the longest lines LAMMPS writes
@@ -57,4 +61,42 @@ func (w *lineWriter) end(whole bool) {
 	}
 	w.line(strings.ToValidUTF8(string(b), "\uFFFD"), whole)
 	w.buf, w.cut = w.buf[:0], false
+}
+
+// decoded turns UTF-16 with a byte order mark, in which shells of Windows save
+// what a program prints, into UTF-8. Other text stays as it is.
+func decoded(in io.Reader) io.Reader {
+	b := bufio.NewReader(in)
+	switch mark, _ := b.Peek(2); string(mark) {
+	case "\xff\xfe":
+		return &wideReader{in: b, order: binary.LittleEndian}
+	case "\xfe\xff":
+		return &wideReader{in: b, order: binary.BigEndian}
+	}
+	return b
+}
+
+// wideReader decodes UTF-16.
+type wideReader struct {
+	in    *bufio.Reader
+	order binary.ByteOrder
+	units [2048]byte
+	out   []byte // decoded, not yet handed out
+}
+
+func (w *wideReader) Read(p []byte) (int, error) {
+	if len(w.out) == 0 {
+		n, err := io.ReadFull(w.in, w.units[:])
+		if n < 2 {
+			return 0, err
+		}
+		units := make([]uint16, n/2)
+		for i := range units {
+			units[i] = w.order.Uint16(w.units[2*i:])
+		}
+		w.out = []byte(string(utf16.Decode(units)))
+	}
+	n := copy(p, w.out)
+	w.out = w.out[n:]
+	return n, nil
 }

@@ -360,6 +360,119 @@ func TestALogGoesOnInOtherFiles(t *testing.T) {
 	}
 }
 
+func TestAFullDiskIsNoSuccessThoughTheProgramEndedWell(t *testing.T) {
+	t.Parallel()
+	screen := []byte(mdLog)
+	frame := "ITEM: TIMESTEP\n100\nITEM: NUMBER OF ATOMS\n500\nITEM: BOX BOUNDS pp pp pp\n0 1\n0 1\n0 1\nITEM: ATOMS id type x y z\n1 1 0 0 0\n2 1 0.5"
+	dumping := []byte(strings.Replace(mdLog, "run 100", "dump d all custom 100 d.dump id type x y z\nrun 100", 1))
+	for name, c := range map[string]struct {
+		files fstest.MapFS
+		want  engine.Outcome
+		code  string
+	}{
+		"log cut":            {fstest.MapFS{logName: {Data: screen[:len(mdLog)-80]}, engine.StdoutName: {Data: screen}}, engine.FileSystemError, "output_cut"},
+		"log empty":          {fstest.MapFS{logName: {}, engine.StdoutName: {Data: screen}}, engine.FileSystemError, "output_cut"},
+		"dump cut":           {fstest.MapFS{logName: {Data: dumping}, "d.dump": {Data: []byte(frame)}}, engine.FileSystemError, "output_cut"},
+		"another's dump cut": {fstest.MapFS{logName: {Data: dumping}, "e.dump": {Data: []byte(frame)}}, engine.Success, ""},
+		"both whole":         {fstest.MapFS{logName: {Data: screen}, engine.StdoutName: {Data: screen}}, engine.Success, ""},
+		"log closed":         {fstest.MapFS{logName: {Data: []byte(strings.Replace(mdLog, "Total wall time: 0:00:07", "log none", 1))}, engine.StdoutName: {Data: screen}}, engine.Success, ""},
+		"nothing but stderr": {fstest.MapFS{logName: {}, "lmp.err": {Data: []byte("terminate called\n  what():  cannot write to file: No space left on device\n")}}, engine.FileSystemError, "disk_full"},
+	} {
+		res, err := New().Parse(engine.Run{Files: c.files})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if res.Outcome != c.want || c.code != "" && (res.Failure == nil || res.Failure.Code != c.code) {
+			t.Errorf("%s: %s, %+v", name, res.Outcome, res.Failure)
+		}
+	}
+}
+
+func TestTheLastOfSeveralRunsInOneFileIsTheRun(t *testing.T) {
+	t.Parallel()
+	failing := head + "units metal\nERROR: Lost atoms: original 500 current 1 (src/thermo.cpp:1)\n"
+	for name, c := range map[string]struct {
+		log  string
+		want engine.Outcome
+	}{
+		"good after bad": {failing + mdLog, engine.Success},
+		"bad after good": {mdLog + failing, engine.Unstable},
+		"cut after good": {mdLog + mdLog[:strings.Index(mdLog, "Loop")], engine.ResultInvalid},
+	} {
+		res := parseLog(t, c.log)
+		if res.Outcome != c.want || len(res.Series) > 1 || res.Warnings[0].Code != "several_runs" {
+			t.Errorf("%s: %s, %d tables, %+v", name, res.Outcome, len(res.Series), res.Warnings)
+		}
+	}
+}
+
+func TestALoopLineThatCannotBeBelievedEndsNoRun(t *testing.T) {
+	t.Parallel()
+	screen := strings.ReplaceAll(mdLog, "units metal\n", "")
+	screen = strings.ReplaceAll(screen, "run 100\n", "")
+	for _, steps := range []string{"nan", "-100", "99999999999999999999", "1e3"} {
+		if res := parseLog(t, strings.Replace(screen, "for 100", "for "+steps, 1)); res.Outcome != engine.ResultInvalid || *res.Summary.NSteps != 100 {
+			t.Errorf("%s: %s, %+v", steps, res.Outcome, res.Summary)
+		}
+	}
+}
+
+func TestTextBeforeTheBannerAndOtherEncodingsAreRead(t *testing.T) {
+	t.Parallel()
+	wide := []byte{0xff, 0xfe}
+	for _, c := range []byte(mdLog) {
+		wide = append(wide, c, 0)
+	}
+	for name, log := range map[string][]byte{
+		"UTF-16":       wide,
+		"notes before": []byte(strings.Repeat("module load lammps\n", 1000) + mdLog),
+		"zero bytes":   []byte(strings.Replace(mdLog, "Created", "\x00\x00\nCreated", 1)),
+		"Latin-1":      []byte(strings.Replace(mdLog, "units", "# gr\xf6\xdfe\nunits", 1)),
+	} {
+		files := fstest.MapFS{"run.out": {Data: log}}
+		if (&LAMMPS{}).Recognise(files) < 0.9 {
+			t.Errorf("%s: not recognised", name)
+		}
+		res, err := New().Parse(engine.Run{Files: files})
+		if err != nil || res.Outcome != engine.Success || *res.Summary.EnergyEV != -1770.5 {
+			t.Errorf("%s: %v, %+v", name, err, res)
+		}
+	}
+}
+
+func TestAScriptsOwnQuitWithAStatusIsNoKill(t *testing.T) {
+	t.Parallel()
+	log := strings.Replace(mdLog, "Total wall time: 0:00:07", "quit 3", 1)
+	for _, exit := range []*job.Exit{nil, {Observed: true, Code: 3}} {
+		res, err := New().Parse(engine.Run{Files: fstest.MapFS{logName: {Data: []byte(log)}}, Exit: exit})
+		if err != nil || res.Outcome != engine.ProgramError || res.Failure.Code != "quit" {
+			t.Errorf("%v, %+v", err, res)
+		}
+	}
+}
+
+func TestTheScreenDoesNotTakeRemovedAtomsForLostOnes(t *testing.T) {
+	t.Parallel()
+	script := "units metal\nCreated orthogonal box = (0 0 0) to (1 1 1)\nCreated 500 atoms\nfix e all evaporate 10 5 s 43\n"
+	tail := "run 10\nStep Temp\n 0 1\n 10 1\nLoop time of 1 on 1 procs for 10 steps with 475 atoms\nclear\n" +
+		"Created orthogonal box = (0 0 0) to (1 1 1)\nCreated 300 atoms\nrun 10\nStep Temp\n 0 1\n 10 1\nLoop time of 1 on 1 procs for 10 steps with 300 atoms\nTotal wall time: 0:00:07\n"
+	screen := strings.NewReplacer("units metal\n", "", "fix e all evaporate 10 5 s 43\n", "", "run 10\n", "", "clear\n", "").Replace(script + tail)
+	res, err := New().Parse(engine.Run{Files: fstest.MapFS{logName: {Data: []byte(head + script + tail)}, engine.StdoutName: {Data: []byte(head + screen)}}})
+	if err != nil || res.Outcome != engine.Success {
+		t.Errorf("%v, %+v", err, res)
+	}
+}
+
+func TestTheDumpOfAGroupIsNotTheFinalStructure(t *testing.T) {
+	t.Parallel()
+	frame := "ITEM: TIMESTEP\n100\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 4\n0 4\n0 4\nITEM: ATOMS id type element x y z fx fy fz\n1 1 Cu 0 0 0 3 0 4\n"
+	res, err := New().Parse(engine.Run{Files: fstest.MapFS{logName: {Data: []byte(mdLog)}, "group.dump": {Data: []byte(frame)}}})
+	if err != nil || res.Structures.Final != nil || res.Summary.MaxForceEVPerA != nil {
+		t.Errorf("%v, %s, %+v", err, res.Structures.Final, res.Summary)
+	}
+}
+
 func TestTheTerminalHasMoreThanTheLogOfAKilledRun(t *testing.T) {
 	t.Parallel()
 	screen := strings.ReplaceAll(mdLog[:strings.Index(mdLog, "Loop")], "units metal\n", "")

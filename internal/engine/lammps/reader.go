@@ -100,8 +100,8 @@ func (r *reader) message(s string, whole bool) bool {
 	case strings.HasPrefix(s, "Fix halt condition"):
 		j.halt = r.mark(s)
 	case strings.HasPrefix(s, "LAMMPS (") && whole:
-		if v, _, ok := strings.Cut(s[len("LAMMPS ("):], ")"); ok && j.version == "" {
-			j.version = v
+		if end := strings.LastIndexByte(s, ')'); end > 0 {
+			r.banner(s[len("LAMMPS ("):end])
 		}
 	case strings.HasPrefix(s, "Total wall time:") && whole:
 		j.end = r.mark(s)
@@ -113,6 +113,19 @@ func (r *reader) message(s string, whole bool) bool {
 }
 
 func (r *reader) mark(s string) *mark { return &mark{r.file, r.line, s} }
+
+// banner begins a process. Where several were appended to one file, the last is
+// the run.
+func (r *reader) banner(version string) {
+	if r.j.version != "" {
+		fresh := newReader(r.file)
+		fresh.lines, fresh.line, fresh.j.file = r.lines, r.line, r.j.file
+		fresh.lines.line = r.text
+		*r = *fresh
+		r.j.warn(engine.Warning{Code: "several_runs", Message: "the file has the output of several runs; this is the last one", File: r.file, Line: r.line})
+	}
+	r.j.version = version
+}
 
 // fail keeps the first error; the others are its consequences.
 func (r *reader) fail(s string) bool {
@@ -292,23 +305,9 @@ func commaFields(s string) []string {
 
 // endLoop reads "Loop time of 2.2 on 1 procs for 500 steps with 4000 atoms".
 func (r *reader) endLoop(s string) bool {
-	fields := strings.Fields(s)
-	l := &loop{}
-	for i := 1; i < len(fields); i++ {
-		v, ok := parseNumber(fields[i-1])
-		if !ok {
-			continue
-		}
-		switch strings.TrimSuffix(fields[i], ",") {
-		case "on":
-			l.seconds = v
-		case "procs":
-			l.procs = int(v)
-		case "steps":
-			l.steps = int64(v)
-		case "atoms":
-			l.atoms = int64(v)
-		}
+	l := readLoop(strings.Fields(s))
+	if l == nil {
+		return false
 	}
 	if r.open == nil || r.open.loop != nil {
 		r.begin([]string{"Step"}, formLine)
@@ -326,6 +325,33 @@ func (r *reader) endLoop(s string) bool {
 	}
 	r.j.atoms = l.atoms
 	return true
+}
+
+// readLoop is nil for a line that lacks a number or has one beyond belief.
+func readLoop(fields []string) *loop {
+	l := &loop{steps: -1, atoms: -1}
+	for i := 1; i < len(fields); i++ {
+		n, err := strconv.ParseInt(fields[i-1], 10, 64)
+		switch strings.TrimSuffix(fields[i], ",") {
+		case "on":
+			l.seconds, _ = parseNumber(fields[i-1])
+		case "procs":
+			l.procs = int(n)
+		case "steps":
+			l.steps = n
+		case "atoms":
+			l.atoms = n
+		default:
+			continue
+		}
+		if err != nil && fields[i] != "on" || n < 0 || n > 1<<53 {
+			return nil
+		}
+	}
+	if l.steps < 0 || l.atoms < 0 {
+		return nil
+	}
+	return l
 }
 
 // clockSeconds reads "h:mm:ss".

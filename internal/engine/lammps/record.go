@@ -43,8 +43,9 @@ const (
 	dataBanner = "LAMMPS data file"
 	dumpBanner = "ITEM: "
 	logName    = "log.lammps"
-	// headSize is enough for the notes of MPI that may come before the banner.
-	headSize = 4096
+	// headSize is enough for what MPI and the scripts of a batch system print
+	// before the banner.
+	headSize = 32 << 10
 	// maxFiles bounds how many files of a directory are looked at.
 	maxFiles = 4096
 )
@@ -60,8 +61,10 @@ func look(files fs.FS) ([]candidate, error) {
 		if e.IsDir() {
 			continue
 		}
-		if head := engine.Head(files, e.Name(), headSize); len(head) > 0 && bytes.IndexByte(head, 0) < 0 {
-			out = append(out, candidate{e.Name(), string(head)})
+		// What a damaged log has of zero bytes makes it no binary file.
+		head, _ := io.ReadAll(decoded(bytes.NewReader(engine.Head(files, e.Name(), headSize))))
+		if c := (candidate{e.Name(), string(head)}); len(head) > 0 && (bytes.IndexByte(head, 0) < 0 || c.isLog()) {
+			out = append(out, c)
 		}
 	}
 	return out, nil
@@ -127,7 +130,7 @@ func readChain(files fs.FS, name string) (*journal, error) {
 		}
 		seen[next], r.j.nextLog = true, ""
 		r.file, r.line = next, 0
-		_, err = io.Copy(r, f)
+		_, err = io.Copy(r, decoded(f))
 		f.Close()
 		if err != nil && r.line == 0 {
 			return nil, err
@@ -308,7 +311,7 @@ func (rec *record) readStructures(files fs.FS, found []candidate) {
 				rec.suppose(units)
 			}
 		}
-		if s == nil || !s.usable() {
+		if s == nil || !s.usable() || rec.partial(s) {
 			continue
 		}
 		if s.forces && (!rec.hasForce || s.step >= rec.forceStep) {
@@ -318,6 +321,13 @@ func (rec *record) readStructures(files fs.FS, found []candidate) {
 			rec.final = s
 		}
 	}
+}
+
+// partial reports whether a file has not all atoms: the dump of a group, or a
+// file of another system.
+func (rec *record) partial(s *snapshot) bool {
+	n := rec.natoms()
+	return n > 0 && s.atoms != n && !rec.grand
 }
 
 // suppose takes units from a data file when the output does not say them.

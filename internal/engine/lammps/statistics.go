@@ -229,7 +229,7 @@ func (r *reader) asking(w []string, s string, repeated bool) bool {
 		if len(w) < 2 {
 			return false
 		}
-		a.rerun = w[0] == "rerun"
+		a.other, a.rerun = true, w[0] == "rerun"
 	default:
 		return false
 	}

@@ -243,9 +243,21 @@ func (rec *record) lostCounts() (before, after int64, ok bool) {
 func (rec *record) stepsMissing(*job.Exit) (decision, bool) {
 	a := rec.short()
 	if a == nil {
-		return decision{}, false
+		return rec.loopMissing()
 	}
 	return failed(engine.ResultInvalid, "steps_missing", fmt.Sprintf("the run made %d of %d steps and does not say why", a.done, a.steps), "", a.at.evidence()), true
+}
+
+// loopMissing: each run and minimisation prints a line when it ends. Other
+// commands that make steps need not.
+func (rec *record) loopMissing() (decision, bool) {
+	for _, b := range rec.blocks {
+		if b.loop == nil && (b.ask == nil || !b.ask.other) {
+			return failed(engine.ResultInvalid, "steps_missing", fmt.Sprintf("the run that began at step %d has no end", b.table.firstStep()), "",
+				job.Evidence{File: b.file, Line: b.table.lastAt, Text: fmt.Sprintf("Step %d", b.table.lastStep())}), true
+		}
+	}
+	return decision{}, false
 }
 
 // notMinimised: the last minimisation did not reach a tolerance, and no dynamics
