@@ -358,6 +358,10 @@ func TestALogGoesOnInOtherFiles(t *testing.T) {
 	if e := res.Failure.Evidence[0]; e.File != "third.txt" || e.Line != 4 {
 		t.Errorf("evidence %+v", e)
 	}
+	delete(files, "third.txt")
+	if res, err = New().Parse(engine.Run{Files: files}); err != nil || res.Outcome != engine.ResultInvalid || !strings.Contains(res.Failure.Message, "goes on in third.txt") {
+		t.Errorf("%v, %+v", err, res)
+	}
 }
 
 func TestAFullDiskIsNoSuccessThoughTheProgramEndedWell(t *testing.T) {

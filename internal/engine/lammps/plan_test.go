@@ -148,26 +148,30 @@ func TestWrongParametersAreRefusedWithFieldAndFix(t *testing.T) {
 	for parameters, want := range map[string][]string{
 		`{}`:                         {"parameters.task: is required", "parameters.potential: is required"},
 		`{"task":"npt",` + eam + `}`: {"parameters.temperature: is required"},
-		`{"task":"npt","temperatur":300,` + eam + `}`:                                                             {"parameters.temperatur"},
-		`{"task":"minimize","timestep_fs":2,"temperature":300,` + eam + `}`:                                       {"parameters.temperature: does not go", "parameters.timestep_fs: does not go"},
-		`{"task":"nve",` + eam + `}`:                                                                              {"parameters.initial_temperature: is required"},
-		`{"task":"minimize","potential":{"style":"eam/alloy","file":"Al_zhu.eam.alloy"}}`:                         {"parameters.potential.file: Al_zhu.eam.alloy is not in the library"},
-		`{"task":"minimize","potential":{"style":"eam/alloy","file":"../Al.eam.alloy"}}`:                          {"parameters.potential.file"},
-		`{"task":"minimize","potential":{"style":"eam/fs","file":"Fe_mm.eam.fs"}}`:                                {"Fe_mm.eam.fs has nothing for Al"},
-		`{"task":"minimize","potential":{"style":"sw","file":"Si.sw"}}`:                                           {"Si.sw has nothing for (Al Al Al)"},
-		`{"task":"minimize","potential":{"style":"tersoff","file":"Al_zhou.eam.alloy"}}`:                          {"is not a potential file of style tersoff"},
-		`{"task":"minimize","potential":{"style":"eam","file":"Cu_u3.eam"}}`:                                      {"Cu_u3.eam is a potential of Cu"},
-		`{"task":"minimize","potential":{"style":"lj/cut 8"}}`:                                                    {"parameters.potential.coeffs: is required for lj/cut"},
-		`{"task":"minimize","potential":{"style":"sw"}}`:                                                          {"parameters.potential.file: is required for sw"},
-		`{"task":"minimize","potential":{"style":"eam/alloy","file":"Al_zhou.eam.alloy","elements":["Al","Cu"]}}`: {"has 2 names for 1 elements"},
-		`{"task":"minimize","potential":{"style":"lj/cut 8\nshell rm","coeffs":["1 1 1 1"]}}`:                     {"parameters.potential.style"},
-		`{"task":"minimize","potential":{"style":"lj/cut 8","coeffs":["1 1 1 1\nshell rm -rf /"]}}`:               {"parameters.potential.coeffs[0]"},
-		`{"task":"minimize","potential":{"style":"lj/cut 8","coeffs":["1 1 ${x} $(1)"]}}`:                         {"parameters.potential.coeffs[0]"},
-		`{"task":"minimize","supercell":[1000,1000,1000],` + eam + `}`:                                            {"parameters.supercell"},
-		`{"task":"minimize","minimizer":"fire","box_relax":"iso",` + eam + `}`:                                    {"fire cannot relax the cell"},
-		`{"task":"minimize","potential":{"style":"eam/aloy","file":"Al_zhou.eam.alloy"}}`:                         {"has no pair_style eam/aloy"},
-		`{"task":"nvt","temperature":300,"units":"real",` + eam + `}`:                                             {"parameters.units"},
-		`{"input":"in.lmp","task":"nvt"}`:                                                                         {"parameters.task: does not go", "structure: does not go", "in.lmp is not among"},
+		`{"task":"npt","temperatur":300,` + eam + `}`:                                                                          {"parameters.temperatur"},
+		`{"task":"minimize","timestep_fs":2,"temperature":300,` + eam + `}`:                                                    {"parameters.temperature: does not go", "parameters.timestep_fs: does not go"},
+		`{"task":"nve",` + eam + `}`:                                                                                           {"parameters.initial_temperature: is required"},
+		`{"task":"minimize","potential":{"style":"eam/alloy","file":"Al_zhu.eam.alloy"}}`:                                      {"parameters.potential.file: Al_zhu.eam.alloy is not in the library"},
+		`{"task":"minimize","potential":{"style":"eam/alloy","file":"../Al.eam.alloy"}}`:                                       {"parameters.potential.file"},
+		`{"task":"minimize","potential":{"style":"eam/fs","file":"Fe_mm.eam.fs"}}`:                                             {"Fe_mm.eam.fs has nothing for Al"},
+		`{"task":"minimize","potential":{"style":"sw","file":"Si.sw"}}`:                                                        {"Si.sw has nothing for (Al Al Al)"},
+		`{"task":"minimize","potential":{"style":"tersoff","file":"Al_zhou.eam.alloy"}}`:                                       {"is not a potential file of style tersoff"},
+		`{"task":"minimize","potential":{"style":"eam","file":"Cu_u3.eam"}}`:                                                   {"Cu_u3.eam is a potential of Cu"},
+		`{"task":"minimize","potential":{"style":"lj/cut 8"}}`:                                                                 {"parameters.potential.coeffs: is required for lj/cut"},
+		`{"task":"minimize","potential":{"style":"sw"}}`:                                                                       {"parameters.potential.file: is required for sw"},
+		`{"task":"minimize","potential":{"style":"eam/alloy","file":"Al_zhou.eam.alloy","elements":["Al","Cu"]}}`:              {"has 2 names for 1 elements"},
+		`{"task":"minimize","potential":{"style":"lj/cut 8\nshell rm","coeffs":["1 1 1 1"]}}`:                                  {"parameters.potential.style"},
+		`{"task":"minimize","potential":{"style":"lj/cut 8","coeffs":["1 1 1 1\nshell rm -rf /"]}}`:                            {"parameters.potential.coeffs[0]"},
+		`{"task":"minimize","potential":{"style":"lj/cut 8","coeffs":["1 1 ${x} $(1)"]}}`:                                      {"parameters.potential.coeffs[0]"},
+		`{"task":"minimize","supercell":[1000,1000,1000],` + eam + `}`:                                                         {"parameters.supercell"},
+		`{"task":"minimize","minimizer":"fire","box_relax":"iso",` + eam + `}`:                                                 {"fire cannot relax the cell"},
+		`{"task":"minimize","potential":{"style":"eam/aloy","file":"Al_zhou.eam.alloy"}}`:                                      {"has no pair_style eam/aloy"},
+		`{"task":"nvt","temperature":300,"units":"real",` + eam + `}`:                                                          {"parameters.units"},
+		`{"task":"nvt","steps":-5,"seed":"x","coupling":"iso",` + eam + `}`:                                                    {"parameters.steps", "parameters.seed", "parameters.temperature: is required", "parameters.coupling: does not go"},
+		`{"task":"nvtt","timestep_fs":2,"potential":"eam"}`:                                                                    {"parameters.task", "parameters.potential: must be"},
+		`{"task":"minimize","potential":{"style":"table linear 100","coeffs":["1 1 ../../etc/passwd KEY","1 1 /etc/passwd"]}}`: {"coeffs[0]: ../../etc/passwd is a path", "coeffs[1]: /etc/passwd is a path"},
+		`{"task":"minimize","potential":{"style":"list ../x 5.0","coeffs":["1 1 sub/x.table KEY"]}}`:                           {"potential.style: ../x is a path", "coeffs[0]: sub/x.table is a path"},
+		`{"input":"in.lmp","task":"nvt"}`:                                                                                      {"parameters.task: does not go", "structure: does not go", "in.lmp is not among"},
 	} {
 		in := engine.Inputs{Library: potentials(), LibraryDirs: []string{"/lib"}, Styles: map[string]bool{}}
 		for _, s := range []string{"eam", "eam/alloy", "eam/fs", "sw", "tersoff", "lj/cut"} {
@@ -179,11 +183,30 @@ func TestWrongParametersAreRefusedWithFieldAndFix(t *testing.T) {
 			continue
 		}
 		problems := problemsOf(t, err)
+		for i, p := range problems {
+			if p.Fix == "" || slices.ContainsFunc(problems[:i], func(o job.Problem) bool { return o.Field == p.Field && o.Message == p.Message }) {
+				t.Errorf("%s: %+v has no fix or comes twice", parameters, p)
+			}
+		}
 		for _, w := range want {
 			if !slices.ContainsFunc(problems, func(p job.Problem) bool { return strings.Contains(p.String(), w) }) {
 				t.Errorf("%s: no %q in %v", parameters, w, problems)
 			}
 		}
+	}
+}
+
+func TestOneAtomAloneHasNoTemperature(t *testing.T) {
+	t.Parallel()
+	parameters := `{"task":"%s","temperature":300,"supercell":[%d,1,1],"potential":{"style":"eam/alloy","file":"Al_zhou.eam.alloy"}}`
+	one := aluminium()
+	one.Species, one.Positions = one.Species[:1], one.Positions[:1]
+	_, err := New().Plan(specOf(t, one, fmt.Sprintf(parameters, "nvt", 1), 1), engine.Inputs{Library: potentials()})
+	if p := problemsOf(t, err); len(p) != 1 || p[0].Field != "structure" {
+		t.Errorf("problems %+v", p)
+	}
+	if _, err := New().Plan(specOf(t, one, fmt.Sprintf(parameters, "nvt", 2), 1), engine.Inputs{Library: potentials()}); err != nil {
+		t.Error(err)
 	}
 }
 

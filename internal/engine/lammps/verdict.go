@@ -194,6 +194,10 @@ func (rec *record) endMissing(exit *job.Exit) (decision, bool) {
 	if d, ok := unexplained(exit, rec); ok {
 		return d, true
 	}
+	if next := rec.nextLog; next != "" && exit == nil {
+		return failed(engine.ResultInvalid, "output_elsewhere", "the output goes on in "+next+", which is not here", "name that file and the terminal output together with this one",
+			job.Evidence{File: rec.file, Text: "log " + next}), true
+	}
 	if exit != nil {
 		return failed(engine.ResultInvalid, "output_incomplete", "the program ended well but its output has no end", "", job.Evidence{File: rec.file, Text: rec.doneText()}), true
 	}
