@@ -13,13 +13,13 @@ import (
 func bravais(ibrav int, celldm [6]float64) (crystal.Matrix, error) {
 	a := celldm[0]
 	if !(a > 0) || a > 1e5 {
-		return crystal.Matrix{}, errors.New("celldm(1), or A, is missing or not positive")
+		return crystal.Matrix{}, errors.New("celldm(1), or A, is missing, not positive, or too large")
 	}
 	b, c := celldm[1]*a, celldm[2]*a
 	needB, needC, cosines, known := needs(ibrav)
 	switch {
 	case !known:
-		return crystal.Matrix{}, fmt.Errorf("ibrav = %d is not known", ibrav)
+		return crystal.Matrix{}, errors.New("this ibrav is not known")
 	case needB && !(b > 0):
 		return crystal.Matrix{}, errors.New("celldm(2), or B, is missing or not positive")
 	case needC && !(c > 0):

@@ -144,6 +144,12 @@ func (d *deck) float(list, name string) (v float64, at *variable, ok bool) {
 	return v, at, ok && len(rest) == 0 && finite(v)
 }
 
+// isTrue reports whether a logical variable is set: Fortran looks at the first
+// letter alone.
+func (d *deck) isTrue(list, name string) bool {
+	return strings.HasPrefix(strings.TrimPrefix(d.word(list, name, ""), "."), "t")
+}
+
 // scanner walks through the text of a deck.
 type scanner struct {
 	deck *deck

@@ -184,49 +184,60 @@ func (g *generator) spins() int {
 // checkElectrons refuses electrons that cannot fill whole bands, and chooses
 // some empty ones.
 func (g *generator) checkElectrons() []job.Problem {
-	if g.p.Occupations != "fixed" {
-		if g.p.Nbnd != nil {
-			g.nbnd = *g.p.Nbnd
-		}
-		return nil
-	}
-	fix := "set occupations: smearing"
-	if g.spins() == 2 && g.p.TotMagnetization == nil {
-		return []job.Problem{{Field: "parameters.occupations", Message: "fixed occupations with spin need tot_magnetization", Fix: fix + ", or give tot_magnetization"}}
-	}
-	charge := 0.0
-	if g.p.TotCharge != nil {
-		charge = *g.p.TotCharge
-	}
-	n, known := electrons(g.kinds, charge)
 	if g.p.Nbnd != nil {
 		g.nbnd = *g.p.Nbnd
 	}
+	if g.p.Occupations != "fixed" {
+		return nil
+	}
+	if g.spins() == 2 && g.p.TotMagnetization == nil {
+		return []job.Problem{{Field: "parameters.occupations", Message: "fixed occupations with spin need tot_magnetization", Fix: "set occupations: smearing, or give tot_magnetization"}}
+	}
+	n, known := electrons(g.kinds, orZero(g.p.TotCharge))
 	if !known {
 		return nil
 	}
+	bands, problem := filledBands(n, orZero(g.p.TotMagnetization), g.spins(), g.p.noncollinear(), g.nbnd)
+	if problem != nil {
+		problem.Field = "parameters." + problem.Field
+		return []job.Problem{*problem}
+	}
+	if g.nbnd == 0 {
+		g.nbnd = bands + max(4, bands/5)
+	}
+	return nil
+}
+
+func orZero(v *float64) float64 {
+	if v == nil {
+		return 0
+	}
+	return *v
+}
+
+// filledBands counts the bands that electrons with fixed occupations fill. The
+// problem is for electrons that do not fill whole ones, or more than nbnd of
+// them unless that is 0; its field is the name of a variable.
+func filledBands(n, magnetization float64, spins int, noncollinear bool, nbnd int) (int, *job.Problem) {
 	filled := n / 2
 	switch {
 	case n <= 0:
-		return []job.Problem{{Field: "parameters.tot_charge", Message: fmt.Sprintf("leaves %g electrons", n)}}
-	case g.p.noncollinear():
+		return 0, &job.Problem{Field: "tot_charge", Message: fmt.Sprintf("tot_charge leaves %g electrons", n), Fix: "lower it"}
+	case math.Abs(magnetization) > n:
+		return 0, &job.Problem{Field: "tot_magnetization", Message: fmt.Sprintf("tot_magnetization is more than the %g electrons", n), Fix: "lower it"}
+	case noncollinear:
 		filled = n
-	case g.spins() == 2:
-		if math.Abs(*g.p.TotMagnetization) > n {
-			return []job.Problem{{Field: "parameters.tot_magnetization", Message: fmt.Sprintf("is more than the %g electrons", n)}}
-		}
-		filled = (n + math.Abs(*g.p.TotMagnetization)) / 2
+	case spins == 2:
+		filled = (n + math.Abs(magnetization)) / 2
 	}
 	if math.Abs(filled-math.Round(filled)) > 1e-6 {
-		return []job.Problem{{Field: "parameters.occupations", Message: fmt.Sprintf("%g electrons do not fill whole bands", n), Why: "occupations is fixed", Fix: fix}}
+		return 0, &job.Problem{Field: "occupations", Message: fmt.Sprintf("%g electrons do not fill whole bands", n), Why: "occupations is fixed", Fix: "set occupations to smearing"}
 	}
 	bands := int(math.Round(filled))
-	if g.nbnd == 0 {
-		g.nbnd = bands + max(4, bands/5)
-	} else if g.nbnd < bands {
-		return []job.Problem{{Field: "parameters.nbnd", Message: fmt.Sprintf("%d bands cannot hold %g electrons", g.nbnd, n), Fix: fmt.Sprintf("give at least %d, or leave it out", bands)}}
+	if nbnd != 0 && nbnd < bands {
+		return 0, &job.Problem{Field: "nbnd", Message: fmt.Sprintf("%d bands cannot hold %g electrons", nbnd, n), Fix: fmt.Sprintf("give at least %d, or leave it out", bands)}
 	}
-	return nil
+	return bands, nil
 }
 
 // checkProcesses refuses more ranks than the job has cores, and pools that do not

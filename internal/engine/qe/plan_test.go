@@ -177,7 +177,7 @@ func TestBadJobsAreRefusedWithAReason(t *testing.T) {
 		{"other element", silicon, `{"ecutwfc":18,"pseudopotentials":{"Si":"H.pz.UPF"}}`, []string{"H.pz.UPF is a pseudopotential of H, not of Si"}},
 		{"not there", silicon, `{"ecutwfc":18,"pseudopotentials":{"Ge":"Si.pz.UPF"}}`, []string{"Ge is not in the structure"}},
 		{"functionals", feo, `{"ecutwfc":18,"smearing":"mv","pseudopotentials":{"Fe":"Fe.pbe-us.UPF","Si":"Si.pz.UPF"}}`, []string{"different functionals (Fe.pbe-us.UPF is PBE, Si.pz.UPF is PZ)"}},
-		{"odd", fcc(3, "H", "0,0,0"), `{"ecutwfc":18}`, []string{"1 electrons do not fill whole bands", "occupations: smearing"}},
+		{"odd", fcc(3, "H", "0,0,0"), `{"ecutwfc":18}`, []string{"1 electrons do not fill whole bands", "occupations to smearing"}},
 		{"charge", silicon, `{"ecutwfc":18,"tot_charge":1}`, []string{"7 electrons do not fill whole bands"}},
 		{"spin", silicon, `{"ecutwfc":18,"nspin":2}`, []string{"need tot_magnetization"}},
 		{"few bands", silicon, `{"ecutwfc":18,"nbnd":3}`, []string{"3 bands cannot hold 8 electrons"}},

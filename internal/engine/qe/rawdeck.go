@@ -133,8 +133,12 @@ func (r *rawDeck) checkNamelists() {
 			d.problem(d.namelist("system").line, name+" is missing", "pw.x has no default for it", "add it to &SYSTEM")
 		}
 	}
-	if v, at, ok := d.float("system", "ecutwfc"); at != nil && (!ok || v <= 0) {
+	ecutwfc, at, ok := d.float("system", "ecutwfc")
+	if at != nil && (!ok || ecutwfc <= 0) {
 		d.problem(at.line, "ecutwfc is not a positive number", "", "give it in Ry")
+	}
+	if v, at, ok := d.float("system", "ecutrho"); at != nil && (!ok || v <= ecutwfc) {
+		d.problem(at.line, "ecutrho is not above ecutwfc", "", "give at least 4 times ecutwfc, or leave it out")
 	}
 }
 
@@ -277,24 +281,35 @@ func (r *rawDeck) checkElectrons() {
 	if ecut, _, ok := d.float("system", "ecutwfc"); ok {
 		r.plan.Warnings = append(r.plan.Warnings, cutoffWarnings(r.kinds, ecut)...)
 	}
+	nbnd, at, _ := d.float("system", "nbnd")
+	if at != nil && !(nbnd >= 1 && nbnd <= maxBands) {
+		d.problem(at.line, "nbnd is not a number of bands", fmt.Sprintf("got %g", nbnd), "leave it out, and pw.x takes what the electrons need")
+		nbnd = 0
+	}
 	if d.word("system", "occupations", "fixed") != "fixed" || d.get("system", "degauss") != nil || len(r.kinds) == 0 {
 		return
 	}
-	line := d.kindLine("occupations", "nspin", "nat")
 	spins, _, _ := d.float("system", "nspin")
-	if spins == 2 && d.get("system", "tot_magnetization") == nil && d.get("system", "multiplicity") == nil {
-		d.problem(line, "fixed occupations with spin need tot_magnetization", "", "set occupations = 'smearing', or give tot_magnetization")
+	magnetization, at, _ := d.float("system", "tot_magnetization")
+	if spins == 2 && at == nil && d.get("system", "multiplicity") == nil {
+		d.problem(d.lineOf("occupations", "nspin", "nat"), "fixed occupations with spin need tot_magnetization", "", "set occupations = 'smearing', or give tot_magnetization")
 		return
 	}
 	charge, _, _ := d.float("system", "tot_charge")
 	n, known := electrons(r.kinds, charge)
-	if odd := n - 2*float64(int(n/2)); known && spins != 2 && d.word("system", "noncolin", "") != ".true." && odd > 1e-6 && odd < 2-1e-6 {
-		d.problem(line, fmt.Sprintf("%g electrons do not fill whole bands", n), "occupations is fixed", "set occupations = 'smearing' with degauss")
+	if !known || spins == 2 && at == nil {
+		return
+	}
+	if _, p := filledBands(n, magnetization, int(spins), d.isTrue("system", "noncolin"), int(nbnd)); p != nil {
+		d.problem(d.lineOf(p.Field, "nspin", "nat"), p.Message, p.Why, p.Fix)
 	}
 }
 
-// kindLine is the line of the first of some variables that is there.
-func (d *deck) kindLine(names ...string) int {
+// maxBands is the limit that the parameter nbnd has too.
+const maxBands = 100_000
+
+// lineOf is the line of the first of some variables that is there.
+func (d *deck) lineOf(names ...string) int {
 	for _, name := range names {
 		if v := d.get("system", name); v != nil {
 			return v.line
@@ -320,7 +335,7 @@ func (r *rawDeck) checkKPoints() {
 		}
 	case "", "tpiba", "crystal", "tpiba_b", "crystal_b", "tpiba_c", "crystal_c":
 		if n := r.listed(c); n < 0 {
-			r.deck.problem(c.line, "K_POINTS needs the number of points, and a line for each", "", "")
+			r.deck.problem(c.line, "K_POINTS needs the number of points, and a line for each", "", "correct the number, or add the points")
 		}
 	default:
 		r.deck.problem(c.line, fmt.Sprintf("K_POINTS has the unknown option %q", c.option), "", "choose automatic, gamma, crystal, crystal_b, tpiba or tpiba_b")

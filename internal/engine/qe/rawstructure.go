@@ -20,7 +20,7 @@ func (r *rawDeck) readCell() *crystal.Matrix {
 	if ibrav != 0 {
 		m, err := bravais(int(ibrav), celldm)
 		if err != nil {
-			d.problem(at.line, err.Error(), fmt.Sprintf("ibrav is %g", ibrav), "")
+			d.problem(at.line, err.Error(), fmt.Sprintf("ibrav is %g", ibrav), "correct it, or set ibrav = 0 and give CELL_PARAMETERS")
 			return nil
 		}
 		return &m
@@ -33,12 +33,12 @@ func (r *rawDeck) readCell() *crystal.Matrix {
 	var m crystal.Matrix
 	for i := range m {
 		if i >= len(c.rows) {
-			d.problem(c.line, "CELL_PARAMETERS needs three vectors", "", "")
+			d.problem(c.line, "CELL_PARAMETERS needs three vectors", "", "write one on each of three lines")
 			return nil
 		}
 		v, ok := expressions(c.rows[i].fields)
 		if !ok {
-			d.problem(c.rows[i].line, "a cell vector needs three numbers", strings.Join(c.rows[i].fields, " "), "")
+			d.problem(c.rows[i].line, "a cell vector needs three numbers", strings.Join(c.rows[i].fields, " "), "write: 0.0 2.7 2.7")
 			return nil
 		}
 		m[i] = v
@@ -57,7 +57,7 @@ func (r *rawDeck) readCell() *crystal.Matrix {
 		m[i] = scale(m[i], unit)
 	}
 	if det := m.Det(); !finite(det) || det == 0 {
-		d.problem(c.line, "the cell has no volume", "", "")
+		d.problem(c.line, "the cell has no volume", "", "correct the vectors: they lie in a plane")
 		return nil
 	}
 	return &m
@@ -114,7 +114,7 @@ func (r *rawDeck) checkPositions(lattice *crystal.Matrix) {
 	if nat, at, ok := d.float("system", "nat"); ok {
 		switch {
 		case nat < 1 || nat > maxAtoms:
-			d.problem(at.line, fmt.Sprintf("nat = %g is not a number of atoms", nat), "", "")
+			d.problem(at.line, fmt.Sprintf("nat = %g is not a number of atoms", nat), "", fmt.Sprintf("set nat = %d", len(rows)))
 		case nat > float64(len(rows)):
 			d.problem(at.line, fmt.Sprintf("nat is %g, but ATOMIC_POSITIONS has %s", nat, plural(len(rows), "line")), "", fmt.Sprintf("set nat = %d, or add the positions", len(rows)))
 		case int(nat) < len(rows):
@@ -161,7 +161,7 @@ func (r *rawDeck) positionUnit(c *card) float64 {
 func (r *rawDeck) addPosition(a *atoms, at row, unit float64) bool {
 	d := r.deck
 	if len(at.fields) < 4 {
-		d.problem(at.line, "a position needs a label and three numbers", strings.Join(at.fields, " "), "")
+		d.problem(at.line, "a position needs a label and three numbers", strings.Join(at.fields, " "), "write: Si 0.25 0.25 0.25")
 		return false
 	}
 	label := at.fields[0]
