@@ -1,7 +1,9 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/job"
@@ -109,5 +111,7 @@ func (d *dump) fillHeads(ctx context.Context, tx store.ReadTx) error {
 		l.ID = 0
 		d.Heads = append(d.Heads, laneHeads{l, headIDs(heads)})
 	}
+	// Lanes come in any order; each has a head, and no two have the same.
+	slices.SortFunc(d.Heads, func(a, b laneHeads) int { return cmp.Compare(a.Heads[0], b.Heads[0]) })
 	return nil
 }
