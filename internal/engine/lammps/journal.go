@@ -88,21 +88,17 @@ func (b *block) steps() int64 {
 	return max(0, b.table.lastStep()-b.table.firstStep())
 }
 
+// loop is what "Loop time of" says of a run.
 type loop struct {
-	seconds float64
-	procs   int
-	steps   int64
-	atoms   int64
+	steps int64
+	atoms int64
 }
 
 // minimisation is the statistics block of minimize.
 type minimisation struct {
-	criterion        string
-	energy           []float64 // initial, next to last, final
-	forceMax         []float64 // initial, final; components
-	iterations       int64
-	forceEvaluations int64
-	at               mark // of the stopping criterion
+	criterion string
+	energy    []float64 // initial, next to last, final
+	at        mark      // of the stopping criterion
 }
 
 // converged reports whether the minimiser reached a tolerance.

@@ -450,7 +450,7 @@ func TestAScriptsOwnQuitWithAStatusIsNoKill(t *testing.T) {
 	log := strings.Replace(mdLog, "Total wall time: 0:00:07", "quit 3", 1)
 	for _, exit := range []*job.Exit{nil, {Observed: true, Code: 3}} {
 		res, err := New().Parse(engine.Run{Files: fstest.MapFS{logName: {Data: []byte(log)}}, Exit: exit})
-		if err != nil || res.Outcome != engine.ProgramError || res.Failure.Code != "quit" {
+		if err != nil || res.Outcome != engine.InputError || res.Failure.Code != "quit" {
 			t.Errorf("%v, %+v", err, res)
 		}
 	}

@@ -333,10 +333,6 @@ func readLoop(fields []string) *loop {
 	for i := 1; i < len(fields); i++ {
 		n, err := strconv.ParseInt(fields[i-1], 10, 64)
 		switch strings.TrimSuffix(fields[i], ",") {
-		case "on":
-			l.seconds, _ = parseNumber(fields[i-1])
-		case "procs":
-			l.procs = int(n)
 		case "steps":
 			l.steps = n
 		case "atoms":
@@ -344,7 +340,7 @@ func readLoop(fields []string) *loop {
 		default:
 			continue
 		}
-		if err != nil && fields[i] != "on" || n < 0 || n > 1<<53 {
+		if err != nil || n < 0 || n > 1<<53 {
 			return nil
 		}
 	}

@@ -48,6 +48,8 @@ const (
 	headSize = 32 << 10
 	// maxFiles bounds how many files of a directory are looked at.
 	maxFiles = 4096
+	// maxJournals bounds the logs that are read: of one run there are few.
+	maxJournals = 64
 )
 
 // look reads the beginning of every file of the directory.
@@ -84,31 +86,18 @@ func readRecord(files fs.FS) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	var journals []*journal
-	for _, c := range found {
-		if !c.isLog() || len(journals) >= 64 {
-			continue
-		}
-		j, err := readChain(files, c.name)
-		if err != nil {
-			return nil, err
-		}
-		journals = append(journals, j)
-	}
 	rec := &record{}
 	rec.readStderr(files, found)
-	if len(journals) == 0 {
+	journals, overview, err := readJournals(files, found)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(journals) == 0:
 		return rec, errNoRun
 	}
-	partitions := slices.DeleteFunc(slices.Clone(journals), func(j *journal) bool { return j.overview })
-	if len(partitions) == 0 {
-		partitions = journals
-	}
-	rec.choose(partitions)
-	for _, j := range journals {
-		if j.overview && rec.problem == nil {
-			rec.problem = j.problem
-		}
+	rec.choose(journals)
+	if overview != nil && rec.problem == nil {
+		rec.problem = overview.problem
 	}
 	rec.findCutLog(files)
 	rec.merge()
@@ -116,11 +105,34 @@ func readRecord(files fs.FS) (*record, error) {
 	return rec, nil
 }
 
+// readJournals reads every log and terminal output. The overview of a run in
+// partitions is apart from the output of these, unless it is alone.
+func readJournals(files fs.FS, found []candidate) (journals []*journal, overview *journal, err error) {
+	for _, c := range found {
+		if !c.isLog() || len(journals) >= maxJournals {
+			continue
+		}
+		j, err := readChain(files, c.name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if j.overview {
+			overview = j
+			continue
+		}
+		journals = append(journals, j)
+	}
+	if len(journals) == 0 && overview != nil {
+		return []*journal{overview}, nil, nil
+	}
+	return journals, overview, nil
+}
+
 // readChain reads a log and those that the command log goes on in.
 func readChain(files fs.FS, name string) (*journal, error) {
 	r := newReader(name)
 	seen := map[string]bool{}
-	for next := name; next != "" && next != "none" && !seen[next] && len(seen) < 64 && fs.ValidPath(next); next = r.j.nextLog {
+	for next := name; next != "" && next != "none" && !seen[next] && len(seen) < maxJournals && fs.ValidPath(next); next = r.j.nextLog {
 		f, err := files.Open(next)
 		if err != nil {
 			if next == name {

@@ -61,14 +61,7 @@ func (r *reader) minimiserLine(s string) bool {
 	case "Energy initial, next-to-last, final":
 		m.energy = numbers(value)
 		r.energyNext = len(m.energy) == 0
-	case "Force two-norm initial, final":
-	case "Force max component initial, final":
-		m.forceMax = numbers(value)
-	case "Final line search alpha, max atom move":
-	case "Iterations, force evaluations":
-		if n := numbers(value); len(n) >= 2 {
-			m.iterations, m.forceEvaluations = int64(n[0]), int64(n[1])
-		}
+	case "Force two-norm initial, final", "Force max component initial, final", "Final line search alpha, max atom move", "Iterations, force evaluations":
 	default:
 		return false
 	}

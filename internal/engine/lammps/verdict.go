@@ -170,12 +170,13 @@ func (rec *record) doneText() string {
 	return fmt.Sprintf("after %d of %d steps", done, asked)
 }
 
-// scriptQuit: the script itself ended with a status other than 0.
+// scriptQuit: the script itself ended with a status other than 0, and would do so
+// again.
 func (rec *record) scriptQuit(*job.Exit) (decision, bool) {
 	if rec.quit == nil || rec.status == 0 {
 		return decision{}, false
 	}
-	return failed(engine.ProgramError, "quit", fmt.Sprintf("the script ended itself with status %d, %s", rec.status, rec.doneText()), "see why the script comes to this command", rec.quit.evidence()), true
+	return failed(engine.InputError, "quit", fmt.Sprintf("the script ended itself with status %d, %s", rec.status, rec.doneText()), "see why the script comes to this command", rec.quit.evidence()), true
 }
 
 // outputCut: LAMMPS does not look whether all that it writes reaches the disk.
