@@ -102,7 +102,7 @@ func (d *dumpReader) head(item string) {
 	flags, isBox := strings.CutPrefix(item, "BOX BOUNDS")
 	switch {
 	case item == "TIMESTEP":
-		d.frame, d.bounds, d.left = &snapshot{}, nil, -1
+		d.frame, d.bounds, d.left = &snapshot{dumped: true}, nil, -1
 	case isAtoms:
 		d.item, d.columns = "ATOMS", strings.Fields(names)
 		if d.left == 0 && d.frame != nil {

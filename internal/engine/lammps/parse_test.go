@@ -477,6 +477,21 @@ func TestTheDumpOfAGroupIsNotTheFinalStructure(t *testing.T) {
 	}
 }
 
+// A data file is written in full precision, a dump with six digits; only the
+// dump names the elements.
+func TestADataFileAndADumpOfOneStepCompleteEachOther(t *testing.T) {
+	t.Parallel()
+	log := strings.ReplaceAll(mdLog, "500", "1")
+	res, err := New().Parse(engine.Run{Files: fstest.MapFS{
+		logName:    {Data: []byte(log)},
+		finalData:  {Data: []byte("LAMMPS data file via write_data, timestep = 100\n\n1 atoms\n1 atom types\n\n0 4 xlo xhi\n0 4 ylo yhi\n0 4 zlo zhi\n\nAtoms # atomic\n\n1 1 1.00000004 0 0\n")},
+		"end.dump": {Data: []byte("ITEM: TIMESTEP\n100\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 4\n0 4\n0 4\nITEM: ATOMS id type element x y z fx fy fz\n1 1 Cu 1 0 0 3 0 4\n")},
+	}})
+	if err != nil || res.Summary.Formula != "Cu" || !bytes.Contains(res.Structures.Final, []byte("0.25000001")) || *res.Summary.MaxForceEVPerA != 5 {
+		t.Errorf("%v, %s, %+v", err, res.Structures.Final, res)
+	}
+}
+
 func TestTheTerminalHasMoreThanTheLogOfAKilledRun(t *testing.T) {
 	t.Parallel()
 	screen := strings.ReplaceAll(mdLog[:strings.Index(mdLog, "Loop")], "units metal\n", "")

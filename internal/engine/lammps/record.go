@@ -307,6 +307,7 @@ func (rec *record) readStructures(files fs.FS, found []candidate) {
 			if s, whole = readDump(files, c.name); !whole && slices.Contains(rec.written, c.name) {
 				rec.cut = c.name
 			}
+			rec.learn(s)
 		case slices.Contains(rec.dataFiles, c.name):
 			var units string
 			rec.initial, units = readData(files, c.name, rec.journal)
@@ -329,8 +330,21 @@ func (rec *record) readStructures(files fs.FS, found []candidate) {
 		if s.forces && (!rec.hasForce || s.step >= rec.forceStep) {
 			rec.hasForce, rec.forceStep, rec.maxForce = true, s.step, s.maxForce
 		}
-		if rec.final == nil || s.step >= rec.final.step {
+		// At the same step a data file has more digits than a dump.
+		if f := rec.final; f == nil || s.step > f.step || s.step == f.step && (f.dumped || !s.dumped) {
 			rec.final = s
+		}
+	}
+}
+
+// learn takes the elements of types from a dump that names them.
+func (rec *record) learn(s *snapshot) {
+	if s == nil || rec.partial(s) {
+		return
+	}
+	for sp := range s.species {
+		if sp.element != "" && rec.elements[sp.kind] == "" {
+			rec.setElement(sp.kind, sp.element)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 // snapshot is the system at one step, in the units of the run.
 type snapshot struct {
 	file     string
+	dumped   bool // from a dump
 	step     int64
 	atoms    int64 // as declared
 	cell     crystal.Matrix
