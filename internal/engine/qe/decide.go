@@ -191,8 +191,15 @@ func (d *dossier) electrons() proof {
 		p = proof{converged: new(true)}
 	}
 	exx := d.scf != nil && d.scf.exx
-	if x.scfError != nil && x.convThr != nil && !exx && !(*x.scfError <= *x.convThr*(1+1e-6)) {
+	if x.scfError == nil || x.convThr == nil || exx {
+		return p
+	}
+	if !(*x.scfError <= *x.convThr*(1+1e-6)) {
 		return proof{new(false), fmt.Sprintf("SCF stopped at an accuracy of %.1e Ry; the threshold is %.1e Ry", 2**x.scfError, 2**x.convThr), job.Evidence{File: x.file, Text: "scf_error is above conv_thr"}}
+	}
+	// Versions to 6.3 write no flag; the numbers are the proof then.
+	if x.scfFlag == nil && d.scf == nil && x.closed && *x.scfError > 0 {
+		p = proof{converged: new(true)}
 	}
 	return p
 }

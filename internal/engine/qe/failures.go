@@ -27,6 +27,7 @@ var diagnoses = []diagnosis{
 	{"", "zhegvd", engine.RecoverableError, "diagonalization_failed", "the dense diagonalisation failed", "set diagonalization: cg, or use fewer ranks"},
 	{"", "error in routine pdpotf", engine.RecoverableError, "diagonalization_failed", "the dense diagonalisation failed", "use fewer ranks, or set diagonalization: cg"},
 	{"", "[q, r] = qr", engine.RecoverableError, "diagonalization_failed", "the orthogonalisation failed", "set diagonalization: david or cg"},
+	{"", "g_par is not", engine.RecoverableError, "berry_phase_failed", "the string of k-points of the Berry phase does not close", "check gdir and nppstr, and use fewer ranks"},
 	{"", "qr factorization", engine.RecoverableError, "diagonalization_failed", "the orthogonalisation failed", "set diagonalization: david or cg"},
 	{"diaghg", "", engine.RecoverableError, "diagonalization_failed", "the dense diagonalisation failed", "set diagonalization: cg, or use fewer ranks"},
 	{"", "dexx is negative", engine.RecoverableError, "exx_failed", "the exchange energy has the wrong sign", "lower conv_thr, and check nqx1, nqx2, nqx3"},

@@ -139,14 +139,21 @@ func isSchemaXML(head []byte) bool {
 	return bytes.Contains(head, []byte("<qes:espresso")) || bytes.Contains(head, []byte("<espresso")) && bytes.Contains(head, []byte("QEXSD"))
 }
 
-// isOutput recognises standard output of pw.x and its companions.
+// isOutput recognises standard output of pw.x and its companions, also when its
+// beginning is lost.
 func isOutput(head []byte) bool {
+	framed := bytes.Contains(head, []byte("%%%%%%%%"))
 	for line := range bytes.Lines(head) {
 		text := bytes.TrimSpace(line)
-		if _, _, _, ok := banner(text); ok {
+		if _, _, _, ok := banner(text); ok || isBareError(text) {
 			return true
 		}
-		if bytes.HasPrefix(text, []byte("Error in routine")) && bytes.Contains(head, []byte("%%%%%%%%")) {
+		for _, mark := range []string{"Self-consistent Calculation", "estimated scf accuracy    <", "Band Structure Calculation"} {
+			if bytes.HasPrefix(text, []byte(mark)) {
+				return true
+			}
+		}
+		if framed && bytes.HasPrefix(text, []byte("Error in routine")) {
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package qe
 import (
 	"bytes"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/nano-os/nanoos/internal/crystal"
@@ -291,6 +292,8 @@ func (t *textRun) readEnd(line []byte, n int) bool {
 		if v, ok := wallTime(rest); ok {
 			t.wall = &v
 		}
+	case isBareError(line) && len(t.errors) == 0:
+		t.errors = append(t.errors, errorBlock{message: clip(line), evidence: *evidence()})
 	default:
 		return false
 	}
@@ -323,6 +326,13 @@ func (t *textRun) oddityWarnings() []engine.Warning {
 		}
 	}
 	return out
+}
+
+// bareErrors are errors that pw.x prints as one line without a frame.
+var bareErrors = [][]byte{[]byte("[Q, R] = qr(X, 0) failed"), []byte("probably because G_par is NOT a reciprocal lattice vector")}
+
+func isBareError(line []byte) bool {
+	return slices.ContainsFunc(bareErrors, func(e []byte) bool { return bytes.HasPrefix(line, e) })
 }
 
 // readError reads "Error in routine NAME (CODE):" and the message up to the

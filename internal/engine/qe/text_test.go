@@ -102,6 +102,9 @@ func TestErrorsThatRealRunsMet(t *testing.T) {
 		res := parseFiles(t, textFS(bannerLine, bar, "     Error in routine r (1):", "     "+message, bar), nil)
 		wantOutcome(t, res, want)
 	}
+	for _, line := range []string{" [Q, R] = qr(X, 0) failed", "  probably because G_par is NOT a reciprocal lattice vector "} {
+		wantOutcome(t, parseFiles(t, textFS("lines removed", line), nil), engine.RecoverableError)
+	}
 	files := textFS(bannerLine, "     Self-consistent Calculation")
 	files["pw.err"] = textFS("MPI_ABORT was invoked on rank 0 in communicator MPI_COMM_WORLD")["pw.out"]
 	wantOutcome(t, parseFiles(t, files, nil), engine.ProgramError)
@@ -135,4 +138,39 @@ func TestXMLOfDynamicsWithoutItsLastStepIsNoSuccess(t *testing.T) {
 	j := strings.LastIndex(text, "</step>") + len("</step>")
 	r.files[r.step.XMLFile] = &fstest.MapFile{Data: []byte(text[:i] + text[j:])}
 	wantOutcome(t, parseFiles(t, r.files, nil), engine.ResultInvalid)
+}
+
+// Versions to 6.3 write the accuracy alone.
+func TestXMLWithoutAFlagIsJudgedByItsAccuracy(t *testing.T) {
+	t.Parallel()
+	for scfError, want := range map[string]engine.Outcome{"5.389468224520160e-10": engine.Success, "5.389468224520160e-5": engine.SCFNotConverged} {
+		r := recordedStep(t, "si_scf/scf")
+		delete(r.files, r.step.StdoutFile)
+		text := string(r.files[r.step.XMLFile].Data)
+		text = replaceElement(t, text, "convergence_achieved", "")
+		text = replaceElement(t, text, "scf_error", "<scf_error>"+scfError+"</scf_error>")
+		r.files[r.step.XMLFile] = &fstest.MapFile{Data: []byte(text)}
+		wantOutcome(t, parseFiles(t, r.files, nil), want)
+	}
+}
+
+// replaceElement puts text in place of the first element of a name.
+func replaceElement(t *testing.T, text, name, by string) string {
+	t.Helper()
+	before, rest, ok := strings.Cut(text, "<"+name+">")
+	_, after, closed := strings.Cut(rest, "</"+name+">")
+	if !ok || !closed {
+		t.Fatalf("no element %s", name)
+	}
+	return before + by + after
+}
+
+func TestOutputWithoutItsBeginningIsJudged(t *testing.T) {
+	t.Parallel()
+	files := textFS("ial", "     Self-consistent Calculation", "     iteration #  1     ecut=    30.00 Ry     beta= 0.40",
+		"     total energy              =     -22.83490430 Ry", "     estimated scf accuracy    <       0.00004952 Ry")
+	wantOutcome(t, parseFiles(t, files, nil), engine.Killed)
+	relaxed := recordedStep(t, "si_relax/relax")
+	files["data-file-schema.xml"] = relaxed.files[relaxed.step.XMLFile]
+	wantOutcome(t, parseFiles(t, files, nil), engine.Killed)
 }
