@@ -223,46 +223,8 @@ func (t *textRun) read(line []byte, n int) {
 // readHeader reads what is printed before the first iteration.
 func (t *textRun) readHeader(line []byte) bool {
 	switch line[0] {
-	case 'n':
-		return t.readSize(line)
-	case 'l':
-		for _, mark := range []string{"lattice parameter (alat)  =", "lattice parameter (a_0)   ="} {
-			if v, ok := after(line, mark); ok {
-				t.alat = v
-				return true
-			}
-		}
-	case 'u':
-		if v, ok := after(line, "unit-cell volume          ="); ok {
-			t.volume = v * bohr3
-			return true
-		}
-	case 's':
-		switch {
-		case bytes.HasPrefix(line, []byte("scf convergence threshold")):
-			t.convThr, _ = after(line, "=")
-			return true
-		case bytes.HasPrefix(line, []byte("site n.")) && !bytes.Contains(line, []byte("cryst")):
-			t.block = t.siteBlock()
-			return true
-		}
-	case 'c':
-		switch {
-		case bytes.HasPrefix(line, []byte("crystal axes:")):
-			t.block = t.axesBlock()
-			return true
-		case bytes.HasPrefix(line, []byte("convergence threshold     =")): // before version 6.5
-			t.convThr, _ = after(line, "=")
-			return true
-		}
-	case 'a':
-		if bytes.HasPrefix(line, []byte("atomic species   valence")) {
-			t.block = t.speciesBlock()
-			return true
-		}
-	case 'g':
-		if bytes.HasPrefix(line, []byte("gamma-point specific algorithms are used")) {
-			t.gamma = true
+	case 'n', 'l', 's', 'c', 'p', 'u', 'f':
+		if t.readSize(line) {
 			return true
 		}
 	case 'T':
@@ -275,22 +237,25 @@ func (t *textRun) readHeader(line []byte) bool {
 			t.input = string(name)
 			return true
 		}
-	case 'p':
-		if v, ok := after(line, "press convergence thresh. ="); ok {
-			t.pressThr = v
-			return true
-		}
-	case 'f':
-		if v, ok := after(line, "force convergence thresh. ="); ok && v > 0 {
-			t.relax = true
-			return true
-		}
 	}
-	return false
+	switch {
+	case bytes.HasPrefix(line, []byte("site n.")) && !bytes.Contains(line, []byte("cryst")):
+		t.block = t.siteBlock()
+	case bytes.HasPrefix(line, []byte("crystal axes:")):
+		t.block = t.axesBlock()
+	case bytes.HasPrefix(line, []byte("atomic species   valence")):
+		t.block = t.speciesBlock()
+	case bytes.HasPrefix(line, []byte("gamma-point specific algorithms are used")):
+		t.gamma = true
+	default:
+		return false
+	}
+	return true
 }
 
+// readSize reads the numbers of the header.
 func (t *textRun) readSize(line []byte) bool {
-	for _, s := range []struct {
+	for _, s := range [...]struct {
 		mark string
 		to   *int
 	}{
@@ -302,12 +267,24 @@ func (t *textRun) readSize(line []byte) bool {
 			return true
 		}
 	}
-	if v, ok := after(line, "number of electrons       ="); ok {
-		t.nelec = v
-		return true
+	for _, s := range [...]struct {
+		mark string
+		to   *float64
+		unit float64
+	}{
+		{"number of electrons       =", &t.nelec, 1}, {"press convergence thresh. =", &t.pressThr, 1},
+		{"lattice parameter (alat)  =", &t.alat, 1}, {"lattice parameter (a_0)   =", &t.alat, 1}, // the second before version 5
+		{"scf convergence threshold =", &t.convThr, 1}, {"convergence threshold     =", &t.convThr, 1}, // the second before version 6.5
+		{"unit-cell volume          =", &t.volume, bohr3}, {"new unit-cell volume =", &t.volume, bohr3},
+	} {
+		if rest, found := bytes.CutPrefix(line, []byte(s.mark)); found {
+			v, _, _ := number(rest)
+			*s.to = v * s.unit
+			return true
+		}
 	}
-	if v, ok := after(line, "new unit-cell volume ="); ok {
-		t.volume = v * bohr3
+	if v, ok := after(line, "force convergence thresh. ="); ok && v > 0 {
+		t.relax = true
 		return true
 	}
 	return false
@@ -434,32 +411,31 @@ func (t *textRun) readSCF(line []byte) bool {
 			t.scf = new(false)
 			return true
 		}
-	case 'E':
-		switch {
-		case bytes.HasPrefix(line, []byte("EXX convergence NOT achieved")):
-			t.scf = new(false)
-			return true
-		case bytes.HasPrefix(line, []byte("EXX")):
-			t.exx = true
-			return true
-		case bytes.HasPrefix(line, []byte("End of band structure calculation")):
-			t.bandsDone = true
-			return true
-		}
-	case 'S':
-		if bytes.HasPrefix(line, []byte("Self-consistent Calculation")) {
-			t.scfStarted, t.scf, t.inCycle = true, nil, 0
-			return true
-		}
-	case 'B':
-		if bytes.HasPrefix(line, []byte("Band Structure Calculation")) {
-			t.bandsOnly = true
-			return true
-		}
+	case 'E', 'S', 'B':
+		return t.readStage(line)
 	case 'h':
 		return t.readLevels(line)
 	}
 	return false
+}
+
+// readStage reads which part of the work begins or ends.
+func (t *textRun) readStage(line []byte) bool {
+	switch {
+	case bytes.HasPrefix(line, []byte("EXX convergence NOT achieved")):
+		t.scf = new(false)
+	case bytes.HasPrefix(line, []byte("EXX")):
+		t.exx = true
+	case bytes.HasPrefix(line, []byte("End of band structure calculation")):
+		t.bandsDone = true
+	case bytes.HasPrefix(line, []byte("Self-consistent Calculation")):
+		t.scfStarted, t.scf, t.inCycle = true, nil, 0
+	case bytes.HasPrefix(line, []byte("Band Structure Calculation")):
+		t.bandsOnly = true
+	default:
+		return false
+	}
+	return true
 }
 
 // readTotals reads the lines that begin with "total" and "the Fermi energy".
