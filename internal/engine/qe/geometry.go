@@ -15,10 +15,3 @@ func scale(v [3]float64, f float64) crystal.Vector {
 func length(v [3]float64) float64 {
 	return math.Sqrt(v[0]*v[0] + v[1]*v[1] + v[2]*v[2])
 }
-
-// determinant is the volume that three vectors span, with its sign.
-func determinant(m crystal.Matrix) float64 {
-	return m[0][0]*(m[1][1]*m[2][2]-m[1][2]*m[2][1]) -
-		m[0][1]*(m[1][0]*m[2][2]-m[1][2]*m[2][0]) +
-		m[0][2]*(m[1][0]*m[2][1]-m[1][1]*m[2][0])
-}

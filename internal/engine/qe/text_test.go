@@ -174,3 +174,15 @@ func TestOutputWithoutItsBeginningIsJudged(t *testing.T) {
 	files["data-file-schema.xml"] = relaxed.files[relaxed.step.XMLFile]
 	wantOutcome(t, parseFiles(t, files, nil), engine.Killed)
 }
+
+func TestPseudopotentialThatWasCutIsRefused(t *testing.T) {
+	t.Parallel()
+	whole := "<UPF version=\"2.0.1\">\n<PP_HEADER element=\"Si\" pseudo_type=\"NC\" z_valence=\"4.0\"/>\n<PP_MESH>\n</PP_MESH>\n</UPF>\n"
+	files := fstest.MapFS{"whole.UPF": {Data: []byte(whole)}, "cut.UPF": {Data: []byte(whole[:len(whole)-20])}}
+	if _, err := readUPF(files, "whole.UPF"); err != nil {
+		t.Error(err)
+	}
+	if _, err := readUPF(files, "cut.UPF"); err == nil || !strings.Contains(err.Error(), "is cut") {
+		t.Errorf("a file that was cut: %v", err)
+	}
+}

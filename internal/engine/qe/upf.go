@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/xml"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -43,6 +44,9 @@ func readUPF(files fs.FS, name string) (*upf, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s is cut in its header", name)
 	}
+	if bytes.Contains(head[:start], []byte("<UPF version")) && !endsWith(files, name, "</UPF>") {
+		return nil, fmt.Errorf("%s is cut: its end is missing", name)
+	}
 	u := &upf{name: name}
 	if attrs := bytes.TrimSuffix(tag[len("<PP_HEADER"):], []byte("/")); len(bytes.TrimSpace(attrs)) > 0 {
 		u.readAttributes(head[start:])
@@ -53,6 +57,27 @@ func readUPF(files fs.FS, name string) (*upf, error) {
 		return nil, fmt.Errorf("%s has no element or no valence in its header", name)
 	}
 	return u, nil
+}
+
+// endsWith reports whether mark is near the end of a file, and is true where
+// that cannot be looked at.
+func endsWith(files fs.FS, name, mark string) bool {
+	const most = 4096 // blanks and a note may follow
+	f, err := files.Open(name)
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	s, ok := f.(io.Seeker)
+	if err != nil || !ok {
+		return true
+	}
+	if _, err := s.Seek(max(0, info.Size()-most), io.SeekStart); err != nil {
+		return true
+	}
+	tail, err := io.ReadAll(io.LimitReader(f, most))
+	return err != nil || bytes.Contains(tail, []byte(mark))
 }
 
 // readAttributes reads the header of format 2. A > may stand inside quotes, so

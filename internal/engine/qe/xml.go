@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"strings"
 
 	"github.com/nano-os/nanoos/internal/crystal"
@@ -186,7 +187,7 @@ func (x *xmlRun) addStep() {
 	x.steps++
 	volume := 0.0
 	if x.atoms != nil {
-		volume = determinant(*x.atoms.lattice)
+		volume = math.Abs(x.atoms.lattice.Det())
 	}
 	x.ionicTable.add(float64(x.steps), orNaN(x.stepRow.energy)*crystal.HartreeEV, orNaN(x.stepRow.maxForce)*crystal.HaPerBohrEVPerA,
 		orNaN(x.stepRow.pressure)*crystal.HaPerBohr3GPa, orNaN(positive(volume)))
@@ -282,7 +283,7 @@ func (x *xmlRun) closeAtoms(name string, text []byte) *atoms {
 	switch rest {
 	case "":
 		x.current = nil
-		if len(a.positions) == 0 || len(a.positions) != len(a.labels) || determinant(*a.lattice) == 0 {
+		if len(a.positions) == 0 || len(a.positions) != len(a.labels) || a.lattice.Det() == 0 {
 			return nil
 		}
 		return a
