@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -66,6 +67,8 @@ type supervisor struct {
 	wake     chan os.Signal // SIGUSR1: look for a stop request
 	// at marks the points at which a crash is tested.
 	at func(point string)
+	// ready waits for the slot of the exit record.
+	ready func() error
 }
 
 // supervise handles one attempt from the command line to the exit record.
@@ -110,14 +113,9 @@ func (s *supervisor) begin() error {
 	if s.env, err = s.shake.environment(); err != nil {
 		return err
 	}
-	if s.slot, err = createSlot(s.dir.file(exitFile)); err != nil {
-		return fmt.Errorf("prepare exit record: %w", err)
-	}
-	if err := s.slot.Sync(); err != nil {
-		return fmt.Errorf("flush exit record: %w", err)
-	}
+	s.ready = inBackground(s.prepareSlot)
 	if err := becomeSubreaper(); err != nil {
-		return fmt.Errorf("become subreaper: %w", err)
+		return errors.Join(fmt.Errorf("become subreaper: %w", err), s.ready())
 	}
 	s.tree.own = true
 	s.tree.group = s.makeGroup()
@@ -131,6 +129,31 @@ func (s *supervisor) begin() error {
 		}
 	}
 	return nil
+}
+
+// prepareSlot makes the place of the exit record durable.
+func (s *supervisor) prepareSlot() (err error) {
+	if s.slot, err = createSlot(s.dir.file(exitFile)); err != nil {
+		return fmt.Errorf("prepare exit record: %w", err)
+	}
+	if err := s.slot.Sync(); err != nil {
+		return fmt.Errorf("flush exit record: %w", err)
+	}
+	return nil
+}
+
+// inBackground runs do beside the caller, who must call the function returned:
+// it waits for do and may be called again. What a start waits for (the disk, and
+// a kernel that takes 5 ms and more to move a process between control groups of
+// version 1) then costs its time only once.
+func inBackground(do func() error) (wait func() error) {
+	done := make(chan struct{})
+	var err error
+	go func() {
+		defer close(done)
+		err = do()
+	}()
+	return func() error { <-done; return err }
 }
 
 // open takes the lock and opens what every supervisor needs.
@@ -181,7 +204,7 @@ func (s *supervisor) step(i int) (goOn bool, err error) {
 	if s.stopRequested(bootClock()) {
 		s.exit.Cause = s.stopper.cause
 		s.shake.reply(nil)
-		return false, nil
+		return false, s.ready()
 	}
 	st, err := s.prepare(i)
 	if err != nil && i == 0 {
@@ -215,18 +238,23 @@ func (s *supervisor) step(i int) (goOn bool, err error) {
 }
 
 // prepare starts the stage of a step, limits it and makes its identity durable.
+// Only then is the barrier opened.
 func (s *supervisor) prepare(i int) (*stage, error) {
 	env := append(s.env[:len(s.env):len(s.env)], s.tree.tag)
 	st, err := startStage(s.dir.file(workDir), s.spec.Steps[i].Argv, env, s.files, s.tree.group)
 	if err != nil {
 		return nil, fmt.Errorf("start stage: %w", err)
 	}
-	if err = s.bind(st.pid); err == nil {
-		err = s.announce(i, st.pid)
-	}
-	if err != nil {
+	bound := inBackground(func() error { return s.bind(st.pid) })
+	err = s.announce(i, st.pid)
+	if err = cmp.Or(bound(), s.ready(), err); err != nil {
 		st.close()
-		return nil, errors.Join(err, s.clear())
+		err = errors.Join(err, s.clear())
+		if i == 0 {
+			// Nothing ran, and the record must not say otherwise.
+			err = errors.Join(err, ignoreAbsent(os.Remove(s.dir.file(startedFile))))
+		}
+		return nil, err
 	}
 	return st, nil
 }
@@ -258,9 +286,6 @@ func (s *supervisor) announce(step, pid int) error {
 	s.started.Step, s.started.Leader, s.started.Supervisor, s.started.Group = step, leader, self, s.tree.group
 	s.tree.root = leader
 	if err := writeRecord(s.dir.file(startedFile), s.started); err != nil {
-		if step == 0 {
-			err = errors.Join(err, ignoreAbsent(os.Remove(s.dir.file(startedFile))))
-		}
 		return fmt.Errorf("write start record: %w", err)
 	}
 	return nil
