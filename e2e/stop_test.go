@@ -3,7 +3,9 @@ package e2e
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -275,5 +277,46 @@ func TestG2_TheSameKeyIsTheSameJob(t *testing.T) {
 	_, _, err := n.Submit(t.Context(), api.JobRequest{Engine: "mock", Parameters: []byte(`{"steps": 2}`), Key: "k1"})
 	if job.CodeOf(err) != job.Conflict {
 		t.Errorf("another body under the same key: %v", err)
+	}
+}
+
+// TestT42_AServerWithATokenAsksForIt: the first start shows it, once.
+func TestT42_AServerWithATokenAsksForIt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: needs real processes; not run with -short")
+	}
+	data := dataDir(t)
+	for start := range 2 {
+		cmd := exec.Command(binary, "up", "--data", data, "--listen", "127.0.0.1:0", "--require-token")
+		cmd.Env = append(os.Environ(), "NANOOS_CONFIG="+os.DevNull)
+		var log lockedBuffer
+		cmd.Stderr = &log
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, 20*time.Second, "the node serves", func() bool { return strings.Contains(log.tail(5000), "clients need") })
+		shown := regexp.MustCompile(`NANOOS_TOKEN=(nos_\w+)`).FindStringSubmatch(log.tail(5000))
+		if (start == 0) != (shown != nil) {
+			t.Errorf("start %d showed the token: %v", start, shown != nil)
+		}
+		address := regexp.MustCompile(`is up at (http://127\.0\.0\.1:\d+)`).FindStringSubmatch(log.tail(5000))
+		if address == nil {
+			t.Fatalf("no address in %s", log.tail(5000))
+		}
+		url := address[1]
+		if _, err := api.NewClient(url, "").Status(t.Context()); job.CodeOf(err) != job.Forbidden {
+			t.Errorf("without a token: %v", err)
+		}
+		if shown != nil {
+			if _, err := api.NewClient(url, shown[1]).Status(t.Context()); err != nil {
+				t.Errorf("with the token: %v", err)
+			}
+		}
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -19,6 +19,9 @@ import (
 type config struct {
 	Data   string `json:"data,omitempty"`
 	Listen string `json:"listen,omitempty"`
+	// RequireToken asks even clients of this machine for the token, for
+	// machines with several users.
+	RequireToken bool `json:"require_token,omitempty"`
 	// CPUs, Memory and GPUs are what jobs may use; zero means all there is,
 	// and 90 % of the memory.
 	CPUs   int      `json:"cpus,omitempty"`

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -46,6 +49,7 @@ type node struct {
 	server    *api.Server
 	listener  net.Listener
 	token     string // empty when only this machine can reach the server
+	newToken  bool   // made by this start
 }
 
 // openNode joins the parts. What it has opened it closes again when a later
@@ -147,8 +151,8 @@ func (n *node) openServer(ctx context.Context) (err error) {
 			Fix: "choose another address with --listen, for example 127.0.0.1:0 for any free port"}
 	}
 	opt := api.Options{Version: version, StartedAt: time.Now().UTC(), Listen: n.listener.Addr().String()}
-	if !n.listener.Addr().(*net.TCPAddr).IP.IsLoopback() {
-		if n.token, err = loadToken(n.cfg.Data); err != nil {
+	if n.cfg.RequireToken || !n.listener.Addr().(*net.TCPAddr).IP.IsLoopback() {
+		if n.token, n.newToken, err = loadToken(n.cfg.Data); err != nil {
 			return err
 		}
 		opt.Token = new(sha256.Sum256([]byte(n.token)))
@@ -259,25 +263,20 @@ func probe(ctx context.Context, path string, args []string) []byte {
 }
 
 // loadToken returns the token of this installation, made at its first start.
-func loadToken(dir string) (string, error) {
+func loadToken(dir string) (token string, fresh bool, err error) {
 	path := filepath.Join(dir, "token")
 	raw, err := os.ReadFile(path)
 	if err == nil {
-		return strings.TrimSpace(string(raw)), nil
+		return strings.TrimSpace(string(raw)), false, nil
 	}
-	if !os.IsNotExist(err) {
-		return "", fmt.Errorf("read the token: %w", err)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", false, fmt.Errorf("read the token: %w", err)
 	}
-	token := newToken()
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return "", fmt.Errorf("store the token: %w", err)
+	token = "nos_" + rand.Text() + rand.Text()
+	if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
+		return "", false, fmt.Errorf("store the token: %w", err)
 	}
-	if _, err := f.WriteString(token + "\n"); err != nil {
-		f.Close()
-		return "", fmt.Errorf("store the token: %w", err)
-	}
-	return token, f.Close()
+	return token, true, nil
 }
 
 // probeEngines asks the installed programs once what they can do, so that a job

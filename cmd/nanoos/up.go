@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -46,6 +46,7 @@ func (c *config) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&c.Data, "data", "", "directory of everything that is kept (default: in your state directory)")
 	f.StringVar(&c.Listen, "listen", defaultListen, "address of the server; off this machine a token is needed")
+	f.BoolVar(&c.RequireToken, "require-token", false, "ask clients on this machine for the token, too")
 	f.IntVar(&c.CPUs, "cpus", 0, "CPUs that jobs may use (default: all)")
 	f.StringVar(&c.Memory, "memory", "", "memory that jobs may use, as 16GiB (default: 90 % of all)")
 	f.IntVar(&c.GPUs, "gpus", 0, "GPUs that jobs may use")
@@ -61,6 +62,9 @@ func (c *config) override(cmd *cobra.Command, flags config) {
 	}
 	if given("listen") {
 		c.Listen = flags.Listen
+	}
+	if given("require-token") {
+		c.RequireToken = flags.RequireToken
 	}
 	if given("cpus") {
 		c.CPUs = flags.CPUs
@@ -93,8 +97,11 @@ func (a *app) up(ctx context.Context, cfg config) error {
 	defer n.close()
 	fmt.Fprintf(a.io.err, "nanoos %s is up at %s\n", version, n.url())
 	fmt.Fprintf(a.io.err, "  data in %s; jobs may use %d CPUs; engines: %v\n", cfg.Data, n.worker.Offer().CPUs, n.worker.Offer().Engines)
-	if n.token != "" {
-		fmt.Fprintf(a.io.err, "  clients elsewhere need the token in %s\n", filepath.Join(cfg.Data, "token"))
+	switch {
+	case n.newToken:
+		fmt.Fprintf(a.io.err, "  clients need this token, which is shown only now: NANOOS_TOKEN=%s\n", n.token)
+	case n.token != "":
+		fmt.Fprintf(a.io.err, "  clients need the token in %s\n", filepath.Join(cfg.Data, "token"))
 	}
 	fmt.Fprintln(a.io.err, "  try:  nanoos submit examples/silicon/scf.yaml   (Ctrl-C stops the node, not the simulations)")
 	return n.run(ctx)
@@ -129,7 +136,14 @@ func (n *node) run(ctx context.Context) error {
 	return nil
 }
 
-func (n *node) url() string { return "http://" + n.listener.Addr().String() }
+// url is where clients of this machine reach the server.
+func (n *node) url() string {
+	addr := *n.listener.Addr().(*net.TCPAddr)
+	if addr.IP.IsUnspecified() {
+		addr.IP = net.IPv4(127, 0, 0, 1)
+	}
+	return "http://" + addr.String()
+}
 
 // announcement is how clients find the running node.
 type announcement struct {
@@ -187,5 +201,3 @@ func startEmbedded(ctx context.Context, dataDir string, logTo io.Writer) (url st
 	}()
 	return n.url(), func() { cancel(); <-done }, nil
 }
-
-func newToken() string { return "nos_" + rand.Text() + rand.Text() }
