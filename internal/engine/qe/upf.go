@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/xml"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -44,7 +43,11 @@ func readUPF(files fs.FS, name string) (*upf, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s is cut in its header", name)
 	}
-	if bytes.Contains(head[:start], []byte("<UPF version")) && !endsWith(files, name, "</UPF>") {
+	end := "</PP_" // of the last section of format 1
+	if bytes.Contains(head[:start], []byte("<UPF version")) {
+		end = "</UPF>"
+	}
+	if !endsWith(files, name, end) {
 		return nil, fmt.Errorf("%s is cut: its end is missing", name)
 	}
 	u := &upf{name: name}
@@ -59,25 +62,23 @@ func readUPF(files fs.FS, name string) (*upf, error) {
 	return u, nil
 }
 
-// endsWith reports whether mark is near the end of a file, and is true where
-// that cannot be looked at.
+// endsWith reports whether mark is near the end of a file.
 func endsWith(files fs.FS, name, mark string) bool {
 	const most = 4096 // blanks and a note may follow
 	f, err := files.Open(name)
 	if err != nil {
-		return true
+		return false
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	s, ok := f.(io.Seeker)
-	if err != nil || !ok {
-		return true
+	var tail []byte
+	buf := make([]byte, 64<<10)
+	for err == nil {
+		var n int
+		n, err = f.Read(buf)
+		tail = append(tail, buf[:n]...)
+		tail = append(tail[:0], tail[max(0, len(tail)-most):]...)
 	}
-	if _, err := s.Seek(max(0, info.Size()-most), io.SeekStart); err != nil {
-		return true
-	}
-	tail, err := io.ReadAll(io.LimitReader(f, most))
-	return err != nil || bytes.Contains(tail, []byte(mark))
+	return bytes.Contains(tail, []byte(mark))
 }
 
 // readAttributes reads the header of format 2. A > may stand inside quotes, so
