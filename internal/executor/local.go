@@ -133,11 +133,7 @@ func (l *Local) Start(ctx context.Context, t Task) (Run, error) {
 		if c.State != FoundPrepared {
 			return l.Attach(ctx, t.ID, t.Attempt)
 		}
-		if err = l.prepare(ctx, d, t); err == nil {
-			l.at("spec")
-			err = l.spawn(ctx, d, []string{string(d)}, t.Env)
-		}
-		if err == nil {
+		if err = l.startSupervised(ctx, d, t); err == nil {
 			return &run{local: l, dir: d}, nil
 		}
 		// Busy: a supervisor that a crashed starter had left was faster.
@@ -145,6 +141,20 @@ func (l *Local) Start(ctx context.Context, t Task) (Run, error) {
 			return nil, fmt.Errorf("start attempt %d of job %s: %w", t.Attempt, t.ID, err)
 		}
 	}
+}
+
+// startSupervised prepares an attempt while its supervisor comes to life.
+func (l *Local) startSupervised(ctx context.Context, d attemptDir, t Task) error {
+	supervisor, err := l.spawn(d, string(d))
+	if err != nil {
+		return err
+	}
+	if err := l.prepare(ctx, d, t); err != nil {
+		supervisor.dismiss()
+		return err
+	}
+	l.at("spec")
+	return supervisor.live(ctx, t.Env)
 }
 
 // Attach implements Executor. An attempt whose supervisor died gets a successor.
@@ -186,7 +196,10 @@ func damagedError(d attemptDir, detail string) error {
 
 // adopt starts a successor of a supervisor that died. Another may be faster.
 func (l *Local) adopt(ctx context.Context, d attemptDir) error {
-	err := l.spawn(ctx, d, []string{adoptWord, string(d)}, nil)
+	successor, err := l.spawn(d, adoptWord, string(d))
+	if err == nil {
+		err = successor.live(ctx, nil)
+	}
 	if errors.Is(err, errBusy) {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -102,40 +103,54 @@ func (l *Local) settled(ctx context.Context, d attemptDir) (condition, error) {
 // collection would pay.
 var supervisorEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=16MiB"}
 
-// spawn starts a supervisor and returns when it has answered: nil when the
-// attempt runs, errBusy when another supervisor has it, or why nothing ran.
-func (l *Local) spawn(ctx context.Context, d attemptDir, args, env []string) error {
+// newborn is a supervisor that waits for its attempt.
+type newborn struct {
+	local   *Local
+	dir     attemptDir
+	process *os.Process
+	talk    *os.File
+}
+
+// spawn starts the process that becomes a supervisor. It does nothing before it
+// is told to, so it may start while the attempt is being prepared.
+func (l *Local) spawn(d attemptDir, args ...string) (*newborn, error) {
 	ours, theirs, err := handshakePair()
 	if err != nil {
-		return fmt.Errorf("make handshake: %w", err)
+		return nil, fmt.Errorf("make handshake: %w", err)
 	}
-	defer ours.Close()
+	defer theirs.Close()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		theirs.Close()
-		return err
+		ours.Close()
+		return nil, err
 	}
 	defer null.Close()
-	p, err := os.StartProcess(l.argv[0], append(append([]string{}, l.argv...), args...), &os.ProcAttr{
+	p, err := os.StartProcess(l.argv[0], slices.Concat(l.argv, args), &os.ProcAttr{
 		Dir: "/", Env: supervisorEnv, Files: []*os.File{null, null, null, theirs},
 		Sys: &syscall.SysProcAttr{Setsid: true},
 	})
-	theirs.Close()
 	if err != nil {
-		return fmt.Errorf("start supervisor: %w", err)
+		ours.Close()
+		return nil, fmt.Errorf("start supervisor: %w", err)
 	}
 	l.mu.Lock()
 	l.supervisors[d] = append(l.supervisors[d], p)
 	l.mu.Unlock()
 	l.at("spawned")
-	answer, err := converse(ctx, ours, env)
+	return &newborn{local: l, dir: d, process: p, talk: ours}, nil
+}
+
+// live tells the supervisor to begin, and returns when the attempt runs.
+func (n *newborn) live(ctx context.Context, env []string) error {
+	answer, err := converse(ctx, n.talk, env)
+	n.talk.Close()
 	switch {
 	case err != nil:
 		return err
 	case answer == answerOK:
 		return nil
 	}
-	l.reapOne(d, p)
+	n.local.reapOne(n.dir, n.process)
 	switch answer {
 	case answerBusy:
 		return errBusy
@@ -143,4 +158,10 @@ func (l *Local) spawn(ctx context.Context, d attemptDir, args, env []string) err
 		return job.Errorf(job.Internal, "the supervisor ended without a word")
 	}
 	return errors.New(answer)
+}
+
+// dismiss lets a supervisor go that is not needed: it ends when nobody talks to it.
+func (n *newborn) dismiss() {
+	n.talk.Close()
+	n.local.reapOne(n.dir, n.process)
 }

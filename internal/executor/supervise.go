@@ -103,15 +103,17 @@ func supervise(args []string, at func(string)) int {
 // begin runs the steps of a new attempt to their end. An error means that
 // nothing ran.
 func (s *supervisor) begin() error {
+	// The environment comes when the attempt is prepared.
+	var err error
+	if s.env, err = s.shake.environment(); err != nil {
+		return err
+	}
 	if err := s.open(); err != nil {
 		return err
 	}
-	_, err := os.Stat(s.dir.file(startedFile))
+	_, err = os.Stat(s.dir.file(startedFile))
 	if _, endErr := readEnding(s.dir.file(exitFile)); err == nil || endErr == nil {
 		return errBusy
-	}
-	if s.env, err = s.shake.environment(); err != nil {
-		return err
 	}
 	s.ready = inBackground(s.prepareSlot)
 	if err := becomeSubreaper(); err != nil {
