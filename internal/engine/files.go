@@ -73,6 +73,10 @@ func plainCause(err error) string {
 type runFS struct{ dir fs.FS }
 
 func (r *runFS) Open(name string) (fs.File, error) {
+	// To open a pipe waits for its writer, and a device may have no end.
+	if info, err := fs.Stat(r.dir, name); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("not a regular file")}
+	}
 	f, err := r.dir.Open(name)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err

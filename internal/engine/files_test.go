@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/fstest"
 
 	"github.com/nano-os/nanoos/internal/job"
 )
@@ -69,5 +70,15 @@ func TestOpenRunExplainsWhatItCannotRead(t *testing.T) {
 	}
 	if _, err := OpenRun(dir, dir); job.CodeOf(err) != job.Invalid {
 		t.Errorf("two directories: %v", err)
+	}
+}
+
+func TestAPipeAmongTheFilesIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	files := &runFS{dir: fstest.MapFS{"pipe": {Mode: fs.ModeNamedPipe}, "device": {Mode: fs.ModeDevice}, "plain": {}}}
+	for name, ok := range map[string]bool{"pipe": false, "device": false, "plain": true} {
+		if _, err := fs.ReadFile(files, name); (err == nil) != ok {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

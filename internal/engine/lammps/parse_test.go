@@ -359,7 +359,7 @@ func TestALogGoesOnInOtherFiles(t *testing.T) {
 		t.Errorf("evidence %+v", e)
 	}
 	delete(files, "third.txt")
-	if res, err = New().Parse(engine.Run{Files: files}); err != nil || res.Outcome != engine.ResultInvalid || !strings.Contains(res.Failure.Message, "goes on in third.txt") {
+	if res, err = New().Parse(engine.Run{Files: files}); err != nil || res.Outcome != engine.ResultInvalid || !strings.Contains(res.Failure.Message, "another log (third.txt)") {
 		t.Errorf("%v, %+v", err, res)
 	}
 }

@@ -60,7 +60,8 @@ func look(files fs.FS) ([]candidate, error) {
 	}
 	var out []candidate
 	for _, e := range entries[:min(len(entries), maxFiles)] {
-		if e.IsDir() {
+		// To open a pipe waits for its writer, and a device may have no end.
+		if info, err := fs.Stat(files, e.Name()); err != nil || !info.Mode().IsRegular() {
 			continue
 		}
 		// What a damaged log has of zero bytes makes it no binary file.

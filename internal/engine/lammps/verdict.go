@@ -196,7 +196,7 @@ func (rec *record) endMissing(exit *job.Exit) (decision, bool) {
 		return d, true
 	}
 	if next := rec.nextLog; next != "" && exit == nil {
-		return failed(engine.ResultInvalid, "output_elsewhere", "the output goes on in "+next+", which is not here", "name that file and the terminal output together with this one",
+		return failed(engine.ResultInvalid, "output_elsewhere", "the script sent the output on to another log ("+next+"), which is not here", "name that file and the terminal output together with this one",
 			job.Evidence{File: rec.file, Text: "log " + next}), true
 	}
 	if exit != nil {
