@@ -266,40 +266,16 @@ func makeGroup(dir string, limits [][2]string) error {
 	return nil
 }
 
-// add moves a process into the v1 groups, and into the v2 one unless it was
-// born there.
+// add moves a process into those groups that it has not entered by itself.
 func (g group) add(pid int) error {
 	number := strconv.Itoa(pid)
-	for _, dir := range []string{g.Memory, g.Pids, g.CPU} {
-		if dir != "" {
-			if err := writeGroupFile(dir, "cgroup.procs", number); err != nil {
-				return fmt.Errorf("join control group: %w", err)
-			}
-		}
-	}
-	if g.Unified == "" || slices.Contains(words(filepath.Join(g.Unified, "cgroup.procs")), number) {
-		return nil
-	}
-	if err := writeGroupFile(g.Unified, "cgroup.procs", number); err != nil {
-		return fmt.Errorf("join control group: %w", err)
-	}
-	return nil
-}
-
-// warm lets the next move between v1 groups be a fast one. The first after a
-// pause waits for a grace period of the kernel, 5 to 13 ms; a move of ourselves
-// to where we are lets it pass while an attempt is being prepared. It changes
-// nothing, and nothing depends on its success.
-func (p groupParents) warm() error {
-	for controller, parent := range map[string]string{"memory": p.Memory, "pids": p.Pids, "cpu": p.CPU} {
-		if parent == "" {
+	for _, dir := range g.dirs() {
+		if slices.Contains(words(filepath.Join(dir, "cgroup.procs")), number) {
 			continue
 		}
-		own, err := ownGroups()
-		if err != nil {
-			return err
+		if err := writeGroupFile(dir, "cgroup.procs", number); err != nil {
+			return fmt.Errorf("join control group: %w", err)
 		}
-		return writeGroupFile(own[controller], "cgroup.procs", "0")
 	}
 	return nil
 }

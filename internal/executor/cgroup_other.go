@@ -14,8 +14,6 @@ func (groupParents) of(job.ID, int) group { return group{} }
 
 func (groupParents) create(string, Limits) (group, error) { return group{}, nil }
 
-func (groupParents) warm() error { return nil }
-
 func (group) dirs() []string  { return nil }
 func (group) add(int) error   { return nil }
 func (group) members() []int  { return nil }

@@ -113,8 +113,6 @@ func (l *Local) Start(ctx context.Context, t Task) (Run, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	warm := inBackground(l.groups.warm)
-	defer warm()
 	d := l.dir(t.ID, t.Attempt)
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return nil, fmt.Errorf("make attempt directory: %w", err)

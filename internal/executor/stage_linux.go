@@ -1,6 +1,8 @@
 package executor
 
 import (
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,8 +17,10 @@ import (
 // does between fork and exec. Package syscall has no barrier at that place, and
 // a stage that is a new start of our binary costs as much as the supervisor.
 //
-// A child that belongs to a v2 control group is born in it; for the rest the
-// caller moves it while it waits at the barrier.
+// The child is born in its v2 control group, and enters those of version 1 by
+// itself: a process of one thread that moves itself does so at once, while to
+// move another makes the kernel wait for a grace period, 5 to 13 ms. When this
+// returns, that has happened or was refused.
 func startStage(dir string, argv, env []string, files stageFiles, g group) (*stage, error) {
 	var c child
 	var err error
@@ -45,13 +49,41 @@ func startStage(dir string, argv, env []string, files stageFiles, g group) (*sta
 			c.clone.flags, c.clone.cgroup = unix.CLONE_INTO_CGROUP, uint64(fd)
 		}
 	}
+	for i, dir := range []string{g.Memory, g.Pids, g.CPU} {
+		if dir == "" {
+			continue
+		}
+		if fd, err := unix.Open(filepath.Join(dir, "tasks"), unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
+			defer unix.Close(fd)
+			c.groups[i] = uintptr(fd)
+		}
+	}
+	c.self[0], c.ready[0] = '0', stageReady
 	pid, errno := c.start()
 	if errno != 0 {
 		barrier[1].Close()
 		result[0].Close()
 		return nil, os.NewSyscallError("clone", errno)
 	}
-	return &stage{pid: pid, barrier: barrier[1], result: result[0]}, nil
+	// The writing end must be closed here for the end of the child to be seen.
+	result[1].Close()
+	st := &stage{pid: pid, barrier: barrier[1], result: result[0]}
+	if err := st.awaitReady(); err != nil {
+		st.close()
+		return nil, err
+	}
+	return st, nil
+}
+
+// stageReady is what a stage writes when it is in its control groups.
+const stageReady = 'r'
+
+func (s *stage) awaitReady() error {
+	var b [1]byte
+	if _, err := io.ReadFull(s.result, b[:]); err != nil {
+		return fmt.Errorf("the stage ended before it was ready: %w", err)
+	}
+	return nil
 }
 
 // child holds what the forked child needs, prepared before the fork: after it,
@@ -62,8 +94,11 @@ type child struct {
 	files     [3]uintptr
 	barrier   [2]uintptr
 	result    uintptr
+	groups    [3]uintptr // tasks files of v1 groups; 0 for none
 	clone     cloneArgs
 
+	self    [8]byte // "0": whoever writes it
+	ready   [8]byte
 	none    [4]uint64 // an empty signal set, and the default disposition
 	token   [8]byte
 	failure [4]byte
@@ -123,6 +158,12 @@ func (c *child) run() {
 	}
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&c.none)), 0, 8, 0, 0)
 	syscall.RawSyscall6(unix.SYS_SETSID, 0, 0, 0, 0, 0, 0)
+	for i := 0; i < len(c.groups); i++ {
+		if c.groups[i] != 0 {
+			syscall.RawSyscall6(unix.SYS_WRITE, c.groups[i], uintptr(unsafe.Pointer(&c.self)), 1, 0, 0, 0)
+		}
+	}
+	syscall.RawSyscall6(unix.SYS_WRITE, c.result, uintptr(unsafe.Pointer(&c.ready)), 1, 0, 0, 0)
 	n, _, errno := syscall.RawSyscall6(unix.SYS_READ, c.barrier[0], uintptr(unsafe.Pointer(&c.token)), 1, 0, 0, 0)
 	if errno == 0 && n == 1 {
 		_, _, errno = syscall.RawSyscall6(unix.SYS_CHDIR, uintptr(unsafe.Pointer(c.dir)), 0, 0, 0, 0, 0)

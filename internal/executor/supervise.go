@@ -145,9 +145,8 @@ func (s *supervisor) prepareSlot() (err error) {
 }
 
 // inBackground runs do beside the caller, who must call the function returned:
-// it waits for do and may be called again. What a start waits for (the disk, and
-// a kernel that takes 5 ms and more to move a process between control groups of
-// version 1) then costs its time only once.
+// it waits for do and may be called again. So a start waits for the disk while
+// it does the rest.
 func inBackground(do func() error) (wait func() error) {
 	done := make(chan struct{})
 	var err error
