@@ -370,11 +370,12 @@ func (d *dossier) noteFinalPressure() {
 	}
 }
 
-// verdict puts the outcome in the words of convergence.
+// verdict puts the outcome in the words of convergence. Dynamics that succeeded
+// counts as converged, as in every engine: each step did, and all were done.
 func (d *dossier) verdict(o engine.Outcome) job.Verdict {
 	switch o {
 	case engine.Success, engine.SuccessWithWarning:
-		if d.kind() == "md" || d.kind() == "vc-md" || d.main == nil && d.mainXML == nil {
+		if d.main == nil && d.mainXML == nil {
 			return job.NotApplicable
 		}
 		return job.Converged
