@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -280,16 +281,21 @@ func loadToken(dir string) (token string, fresh bool, err error) {
 }
 
 // probeEngines asks the installed programs once what they can do, so that a job
-// that needs more is refused when it is submitted.
-func (n *node) probeEngines(ctx context.Context) {
+// that needs more is refused when it is submitted. It returns at once; the
+// function returned waits for the answers.
+func (n *node) probeEngines(ctx context.Context) (wait func()) {
+	var wg sync.WaitGroup
 	for _, e := range n.engines {
 		p, ok := e.(engine.Prober)
 		path, installed := n.machine.Programs[e.Programs()[0]]
 		if !ok || !installed {
 			continue
 		}
-		if _, styles := p.ReadProbe(probe(ctx, path, p.ProbeArgs())); styles != nil {
-			n.machine.SetStyles(e.Name(), styles)
-		}
+		answer := n.machine.Probe(e.Name())
+		wg.Go(func() {
+			_, styles := p.ReadProbe(probe(ctx, path, p.ProbeArgs()))
+			answer(styles)
+		})
 	}
+	return wg.Wait
 }

@@ -111,6 +111,8 @@ func (a *app) up(ctx context.Context, cfg config) error {
 func (n *node) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	probed := n.probeEngines(ctx)
+	defer probed()
 	if err := n.announce(); err != nil {
 		return err
 	}
@@ -127,7 +129,6 @@ func (n *node) run(ctx context.Context) error {
 	start("queue", n.queue.Maintain)
 	start("worker", n.worker.Run)
 	start("server", func(ctx context.Context) error { return n.server.Run(ctx, n.listener) })
-	start("probe", func(ctx context.Context) error { n.probeEngines(ctx); return nil })
 	<-ctx.Done()
 	wg.Wait()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {

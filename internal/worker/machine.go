@@ -34,7 +34,7 @@ type Machine struct {
 	// Libraries maps an engine to its library directories, in order.
 	Libraries map[string][]string
 
-	styles sync.Map // engine → map[string]bool: what its program was found to support
+	probes sync.Map // engine → *probe
 	hashes sync.Map // program path and its state → engine.HashedFile
 }
 
@@ -123,8 +123,8 @@ func (m *Machine) Available(engines []engine.Engine) []string {
 // adds the job's own files.
 func (m *Machine) Inputs(eng string) engine.Inputs {
 	in := engine.Inputs{LibraryDirs: m.Libraries[eng]}
-	if styles, probed := m.styles.Load(eng); probed {
-		in.Styles = styles.(map[string]bool)
+	if p, probed := m.probes.Load(eng); probed {
+		in.Styles = p.(*probe).wait()
 	}
 	if len(in.LibraryDirs) > 0 {
 		in.Library = libraryFS(in.LibraryDirs)
@@ -132,8 +132,37 @@ func (m *Machine) Inputs(eng string) engine.Inputs {
 	return in
 }
 
-// SetStyles records what an engine's program supports.
-func (m *Machine) SetStyles(eng string, styles map[string]bool) { m.styles.Store(eng, styles) }
+// probe is what a program was found to support, once it has been asked.
+type probe struct {
+	done   chan struct{}
+	styles map[string]bool // after done; nil means that it did not say
+}
+
+// probeWait bounds the wait for a program that is being asked; lmp takes a
+// quarter of a second, and a plan without the answer is only less strict.
+const probeWait = 5 * time.Second
+
+func (p *probe) wait() map[string]bool {
+	t := time.NewTimer(probeWait)
+	defer t.Stop()
+	select {
+	case <-p.done:
+		return p.styles
+	case <-t.C:
+		return nil
+	}
+}
+
+// Probe announces that an engine's program is being asked what it supports;
+// plans wait for the answer, which answer gives, once.
+func (m *Machine) Probe(eng string) (answer func(styles map[string]bool)) {
+	p := &probe{done: make(chan struct{})}
+	m.probes.Store(eng, p)
+	return func(styles map[string]bool) {
+		p.styles = styles
+		close(p.done)
+	}
+}
 
 // Commands resolves the steps of a plan to argument vectors.
 func (m *Machine) Commands(steps []engine.Step) ([]executor.Command, error) {

@@ -332,7 +332,7 @@ func missingStyle(kind, name string, styles map[string]bool) *job.Problem {
 	slices.Sort(same)
 	p := &job.Problem{Message: fmt.Sprintf("the installed LAMMPS has no %s %s", kind, name), Fix: "it has " + strings.Join(same, ", ")}
 	if near := job.Nearest(name, slices.Values(same)); near != "" {
-		p.Fix = fmt.Sprintf("perhaps %s; it has %s", near, strings.Join(same, ", "))
+		p.Fix = fmt.Sprintf("did you mean %s? lmp -h lists what it has", near)
 	}
 	return p
 }
