@@ -28,7 +28,8 @@ echo "A node is up at $NANOOS_URL"
 
 if ! command -v pw.x >/dev/null || ! command -v lmp >/dev/null; then
 	echo "Quantum ESPRESSO or LAMMPS is not here, so the mock engine runs instead."
-	exec "$nanoos" run examples/mock/dummy.yaml
+	"$nanoos" run examples/mock/dummy.yaml
+	exit
 fi
 
 silicon=$("$nanoos" submit examples/silicon/scf.yaml -o id 2>/dev/null)
