@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -183,4 +184,29 @@ func (n *node) allEvents() []api.Event {
 
 func sortEvents(events []api.Event) {
 	slices.SortFunc(events, func(a, b api.Event) int { return cmp.Compare(a.Seq, b.Seq) })
+}
+
+// TestF11_AFrozenNodeGoesOnWithTheSameAttempt: the program runs meanwhile, and
+// even when it ends in the pause its result is taken.
+func TestF11_AFrozenNodeGoesOnWithTheSameAttempt(t *testing.T) {
+	n := newNode(t)
+	ends := n.submit(`{"steps": 2, "step_seconds": 0.5}`)
+	goesOn := n.submit(`{"steps": 30, "step_seconds": 0.2}`)
+	n.state(ends.ID, job.Running)
+	n.state(goesOn.ID, job.Running)
+	if err := n.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	wait(t.Context(), 3*time.Second)
+	if err := n.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []job.ID{ends.ID, goesOn.ID} {
+		if got := n.ended(id); got.State != job.Completed || got.Attempt != 1 {
+			t.Errorf("ended %s, attempt %d: %+v", got.State, got.Attempt, got.Failure)
+		}
+		if starts := strings.Count(n.output(id, 1), "mock start"); starts != 1 {
+			t.Errorf("started %d times", starts)
+		}
+	}
 }
