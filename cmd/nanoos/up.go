@@ -56,30 +56,19 @@ func (c *config) addFlags(cmd *cobra.Command) {
 
 // override takes from flags what was given there.
 func (c *config) override(cmd *cobra.Command, flags config) {
-	given := func(name string) bool { return cmd.Flags().Changed(name) }
-	if given("data") {
-		c.Data = flags.Data
-	}
-	if given("listen") {
-		c.Listen = flags.Listen
-	}
-	if given("require-token") {
-		c.RequireToken = flags.RequireToken
-	}
-	if given("cpus") {
-		c.CPUs = flags.CPUs
-	}
-	if given("memory") {
-		c.Memory = flags.Memory
-	}
-	if given("gpus") {
-		c.GPUs = flags.GPUs
-	}
-	if given("tag") {
-		c.Tags = flags.Tags
-	}
-	if given("queue") {
-		c.Queues = flags.Queues
+	for name, take := range map[string]func(){
+		"data":          func() { c.Data = flags.Data },
+		"listen":        func() { c.Listen = flags.Listen },
+		"require-token": func() { c.RequireToken = flags.RequireToken },
+		"cpus":          func() { c.CPUs = flags.CPUs },
+		"memory":        func() { c.Memory = flags.Memory },
+		"gpus":          func() { c.GPUs = flags.GPUs },
+		"tag":           func() { c.Tags = flags.Tags },
+		"queue":         func() { c.Queues = flags.Queues },
+	} {
+		if cmd.Flags().Changed(name) {
+			take()
+		}
 	}
 }
 
