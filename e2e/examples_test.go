@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"math"
+	"path/filepath"
 	"testing"
 
 	"github.com/nano-os/nanoos/internal/engine"
@@ -61,4 +62,19 @@ func TestAluminiumNPT(t *testing.T) {
 	near(t, "temperature_K", s.TemperatureK, 292.90786, 30)
 	near(t, "volume_A3", s.VolumeA3, 8708.8899, 90)
 	near(t, "potential_energy_eV", s.PotentialEnergyEV, -1768.4374, 5)
+}
+
+// TestEveryExampleIsAccepted, and so are those that the documentation shows.
+func TestEveryExampleIsAccepted(t *testing.T) {
+	need(t, "pw.x", "lmp")
+	n := newNode(t)
+	examples, err := filepath.Glob("../examples/*/*.yaml")
+	if err != nil || len(examples) < 6 {
+		t.Fatalf("examples %v, %v", examples, err)
+	}
+	for _, file := range examples {
+		if _, stderr, code := nanoos(t, []string{"NANOOS_URL=" + n.URL()}, "submit", file, "--dry-run"); code != 0 {
+			t.Errorf("%s: exit %d\n%s", file, code, stderr)
+		}
+	}
 }
