@@ -3,7 +3,6 @@ package main
 import (
 	"io"
 	"os"
-	"strconv"
 	"strings"
 
 	"charm.land/lipgloss/v2"
@@ -195,14 +194,6 @@ func bounds(values []float64) (low, high float64, any bool) {
 		low, high = min(low, v), max(high, v)
 	}
 	return low, high, any
-}
-
-// columnsFromEnv lets COLUMNS narrow a table, as other programs do.
-func columnsFromEnv(getenv func(string) string, width int) int {
-	if n, err := strconv.Atoi(getenv("COLUMNS")); err == nil && n > 20 {
-		return n
-	}
-	return width
 }
 
 // shortenPainted cuts a text with escapes, such as a row of a table, to n

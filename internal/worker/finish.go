@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/nano-os/nanoos/internal/artifact"
 	"github.com/nano-os/nanoos/internal/engine"
 	"github.com/nano-os/nanoos/internal/job"
 )
@@ -116,5 +115,3 @@ func hashFile(dir, name string) (engine.HashedFile, error) {
 	defer f.Close()
 	return hashOf(f)
 }
-
-func artifactKey(f job.File) string { return artifact.InputKey(f.SHA256) }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 
+	"github.com/nano-os/nanoos/internal/artifact"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -50,7 +51,7 @@ func (r *run) stage(ctx context.Context, dir string) error {
 }
 
 func (r *run) stageInput(ctx context.Context, root *os.Root, f job.File) error {
-	in, _, err := r.w.opt.Artifacts.Get(ctx, artifactKey(f), 0)
+	in, _, err := r.w.opt.Artifacts.Get(ctx, artifact.InputKey(f.SHA256), 0)
 	if err != nil {
 		return err
 	}

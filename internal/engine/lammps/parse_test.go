@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -560,4 +561,11 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// readJournal reads one log from its beginning to its end.
+func readJournal(file string, in io.Reader) (*journal, error) {
+	r := newReader(file)
+	_, err := io.Copy(r, in)
+	return r.finish(), err
 }

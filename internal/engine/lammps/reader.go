@@ -1,7 +1,6 @@
 package lammps
 
 import (
-	"io"
 	"strconv"
 	"strings"
 
@@ -55,12 +54,6 @@ func (r *reader) finish() *journal {
 	r.lines.Flush()
 	r.endMulti(false)
 	return r.j
-}
-
-func readJournal(file string, in io.Reader) (*journal, error) {
-	r := newReader(file)
-	_, err := io.Copy(r, in)
-	return r.finish(), err
 }
 
 // text takes one line. A line without its end may have lost numbers, so it is
