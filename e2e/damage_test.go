@@ -77,7 +77,7 @@ func TestF45_ADamagedAttemptIsReportedAndTriedAgain(t *testing.T) {
 	n.kill()
 	dir := filepath.Join(n.data, "attempts", string(j.ID), "1")
 	n.eventually(30*time.Second, "the attempt ends unwatched", func() bool {
-		return len(supervisorsOf(t, n.data)) == 0 || len(processesOf(t, j.ID)) == 0
+		return len(supervisorsOf(t, n.data)) == 0 && len(processesOf(t, j.ID)) == 0
 	})
 	for _, name := range []string{"started", "exit"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("garbage"), 0o600); err != nil {
