@@ -31,15 +31,17 @@ const module = "github.com/nano-os/nanoos/"
 // of our packages, and nothing else. Tests may import more.
 const importRules = `
 NONE                                                < job, crystal, engine/mock
-job                                                 < artifact, executor, store
+job                                                 < artifact, executor, auth
+job, auth                                           < store
 job, crystal, engine/mock                           < engine
 executor, engine/mock                               < early
-job, store                                          < store/sqlite, store/storetest
+job, auth, store                                    < store/sqlite, store/postgres, store/storetest
+NONE                                                < store/postgres/pgtest
 job, crystal, engine                                < engine/qe, engine/lammps
 job, store                                          < queue
 job, engine, executor, artifact                     < worker
-job, crystal, engine, artifact, store, queue        < api
-job, crystal, engine, engine/qe, engine/lammps, executor, artifact, store, store/sqlite, queue, worker, api, early < cmd/nanoos
+job, auth, crystal, engine, artifact, store, queue  < api
+job, auth, crystal, engine, engine/qe, engine/lammps, executor, artifact, store, store/sqlite, store/postgres, queue, worker, api, early < cmd/nanoos
 `
 
 // libraries names the only packages of ours that may import a module.
@@ -48,7 +50,8 @@ var libraries = map[string][]string{
 	"github.com/danielgtaylor/huma/v2":      {"internal/api"},
 	"github.com/goccy/go-yaml":              {"cmd/nanoos"},
 	"github.com/google/uuid":                {"internal/job"},
-	"github.com/pressly/goose/v3":           {"internal/store/sqlite"},
+	"github.com/jackc/pgx/v5":               {"internal/store/postgres"},
+	"github.com/pressly/goose/v3":           {"internal/store/sqlite", "internal/store/postgres"},
 	"github.com/prometheus/client_golang":   {"internal/api", "cmd/nanoos"},
 	"github.com/santhosh-tekuri/jsonschema": {"internal/engine"},
 	"github.com/spf13/pflag":                {"cmd/nanoos"},
@@ -65,7 +68,7 @@ var libraries = map[string][]string{
 
 // clockPackages are where time.Now may be called: the edges. The core takes the
 // time as an argument, so that it can be tested and replayed (G10).
-var clockPackages = []string{"cmd/nanoos", "internal/worker", "internal/api", "internal/executor", "internal/store/sqlite", "internal/engine/mock"}
+var clockPackages = []string{"cmd/nanoos", "internal/worker", "internal/api", "internal/executor", "internal/store/sqlite", "internal/store/postgres", "internal/store/postgres/pgtest", "internal/engine/mock"}
 
 type goPackage struct {
 	ImportPath string

@@ -38,6 +38,13 @@ type Attachment struct {
 	Fenced []Found `json:"fenced"`
 }
 
+// Ending is the end of one attempt, as its worker reports it.
+type Ending struct {
+	ID      ID      `json:"id"`
+	Fence   Fence   `json:"fence"`
+	Outcome Outcome `json:"outcome"`
+}
+
 // Held is one entry of a worker's heartbeat.
 type Held struct {
 	ID       ID        `json:"id"`

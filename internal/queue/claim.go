@@ -226,16 +226,14 @@ func (s *Service) reservation(ctx context.Context, tx store.ReadTx, worker strin
 
 // session returns a worker that is attached; any other must attach first.
 func session(ctx context.Context, tx store.ReadTx, name string) (store.Worker, error) {
-	ws, err := tx.Workers(ctx)
-	if err != nil {
-		return store.Worker{}, fmt.Errorf("read workers: %w", err)
+	w, err := tx.Worker(ctx, name)
+	switch {
+	case job.CodeOf(err) == job.NotFound, err == nil && !w.EndedAt.IsZero():
+		return store.Worker{}, noSession(name)
+	case err != nil:
+		return store.Worker{}, fmt.Errorf("read worker %s: %w", name, err)
 	}
-	for _, w := range ws {
-		if w.Worker == name && w.EndedAt.IsZero() {
-			return w, nil
-		}
-	}
-	return store.Worker{}, noSession(name)
+	return w, nil
 }
 
 func noSession(name string) error {

@@ -21,6 +21,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/nano-os/nanoos/internal/auth"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -39,6 +40,27 @@ type Store interface {
 	// or broken, Write is job.Unavailable and Read goes on.
 	Write(ctx context.Context, fn func(Tx) error) error
 	Close() error
+}
+
+// Notifier is a store that other processes write to as well. What they tell are
+// hints (S5): everybody who waits also looks by himself now and then.
+type Notifier interface {
+	// Notify tells the other processes, soon and together with what follows,
+	// which kinds of waiters a commit concerns: a set of bits that only their
+	// senders and hearers understand. It does not wait.
+	Notify(kinds uint8)
+	// Listen calls heard with what other processes told, until ctx ends, and
+	// with all bits set when something may have been missed.
+	Listen(ctx context.Context, heard func(kinds uint8)) error
+}
+
+// Stats describes the writes since a store was opened.
+type Stats struct {
+	Commits    int64 // transactions that changed something
+	Ops        int64 // calls of Write in them
+	LastCommit time.Duration
+	AvgCommit  time.Duration
+	Halted     error // why nothing is written; nil in health
 }
 
 // ReadTx reads one snapshot.
@@ -100,6 +122,10 @@ type ReadTx interface {
 	// Queues and Workers return all that were saved, by name.
 	Queues(ctx context.Context) ([]Queue, error)
 	Workers(ctx context.Context) ([]Worker, error)
+	// Worker returns one worker; an unknown name is job.NotFound.
+	Worker(ctx context.Context, name string) (Worker, error)
+	// Tokens returns all that were saved, by id.
+	Tokens(ctx context.Context) ([]auth.Token, error)
 	// Meta returns a stored setting of the installation, "" if absent.
 	Meta(ctx context.Context, key string) (string, error)
 }
@@ -146,6 +172,9 @@ type Tx interface {
 	SaveWorker(ctx context.Context, w Worker) error
 	RenewWorker(ctx context.Context, name string) error
 	DeleteWorker(ctx context.Context, name string) error
+	// SaveToken creates or replaces a token. Deleting an unknown one does nothing.
+	SaveToken(ctx context.Context, t auth.Token) error
+	DeleteToken(ctx context.Context, id string) error
 	SetMeta(ctx context.Context, key, value string) error
 
 	// Lead takes or keeps the leader's lease until Now + ttl, and reports

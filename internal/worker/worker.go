@@ -38,6 +38,15 @@ type Queue interface {
 	Leave(ctx context.Context, worker string) error
 }
 
+// Outputs receives what programs print while they run, so that people can read
+// along from another machine.
+type Outputs interface {
+	// Append stores what a stream (engine.StdoutName or StderrName) has printed
+	// from a position on, and returns how much of it is stored now: where to go
+	// on. job.Fenced when the lease is no longer current.
+	Append(ctx context.Context, l job.Lease, stream string, from int64, data []byte) (stored int64, err error)
+}
+
 // Options of a Worker. Queue, Executor, Artifacts, Machine and Engines are
 // required.
 type Options struct {
@@ -48,6 +57,8 @@ type Options struct {
 	Machine   *Machine
 	Engines   []engine.Engine
 	Log       *slog.Logger
+	// Outputs is nil where readers open the files themselves.
+	Outputs Outputs
 	// BeatEvery is the period of heartbeats (10 s). Progress that changed goes
 	// out earlier, at most once a second.
 	BeatEvery time.Duration

@@ -264,7 +264,7 @@ func (s *Store) Write(ctx context.Context, fn func(store.Tx) error) error {
 }
 
 // Stats returns the writer's numbers so far.
-func (s *Store) Stats() Stats { return s.writer.stats() }
+func (s *Store) Stats() store.Stats { return s.writer.stats() }
 
 // Close finishes the writes that were queued and the reads that have begun,
 // and releases the file.

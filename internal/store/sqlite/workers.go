@@ -11,7 +11,9 @@ import (
 )
 
 const (
-	selectWorkers = `SELECT name, session, started_at, seen_at, draining, ended_at FROM workers ORDER BY name`
+	workerColumns = `name, session, started_at, seen_at, draining, ended_at`
+	selectWorkers = `SELECT ` + workerColumns + ` FROM workers ORDER BY name`
+	selectWorker  = `SELECT ` + workerColumns + ` FROM workers WHERE name = ?`
 	upsertWorker  = `
 INSERT INTO workers (name, session, started_at, seen_at, draining, ended_at) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (name) DO UPDATE SET session = excluded.session, started_at = excluded.started_at,
@@ -22,8 +24,24 @@ ON CONFLICT (name) DO UPDATE SET session = excluded.session, started_at = exclud
 
 // Workers implements store.ReadTx.
 func (tx *readTx) Workers(ctx context.Context) ([]store.Worker, error) {
+	return tx.workers(ctx, selectWorkers)
+}
+
+// Worker implements store.ReadTx.
+func (tx *readTx) Worker(ctx context.Context, name string) (store.Worker, error) {
+	ws, err := tx.workers(ctx, selectWorker, name)
+	if err == nil && len(ws) == 0 {
+		err = job.Errorf(job.NotFound, "there is no worker %q", name)
+	}
+	if err != nil {
+		return store.Worker{}, err
+	}
+	return ws[0], nil
+}
+
+func (tx *readTx) workers(ctx context.Context, query string, args ...any) ([]store.Worker, error) {
 	var workers []store.Worker
-	err := tx.rows(ctx, selectWorkers, nil, func(r *sql.Rows) error {
+	err := tx.rows(ctx, query, args, func(r *sql.Rows) error {
 		var w store.Worker
 		var name, session string
 		var starts, seen, ended int64

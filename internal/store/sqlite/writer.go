@@ -29,7 +29,7 @@ type writer struct {
 	lanes   map[laneKey]store.LaneID // known to be stored; emptied by every rollback
 
 	mu    sync.Mutex
-	sum   Stats
+	sum   store.Stats
 	total time.Duration
 }
 
@@ -45,15 +45,6 @@ const (
 	// 16 MiB, so that hot pages are written back once for many commits.
 	checkpointPages = 4096
 )
-
-// Stats describes the writes since Open.
-type Stats struct {
-	Commits    int64 // transactions that changed something
-	Ops        int64 // calls of Write in them
-	LastCommit time.Duration
-	AvgCommit  time.Duration
-	Halted     error // why nothing is written; nil in health
-}
 
 // op is one call of Write.
 type op struct {
@@ -319,7 +310,7 @@ func (w *writer) rollback() {
 	clear(w.lanes)
 }
 
-func (w *writer) stats() Stats {
+func (w *writer) stats() store.Stats {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.sum

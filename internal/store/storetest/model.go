@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nano-os/nanoos/internal/auth"
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
 )
@@ -35,6 +36,7 @@ func NewModel(now func() time.Time) *Model {
 		queues:   map[string]store.Queue{},
 		workers:  map[string]store.Worker{},
 		meta:     map[string]string{},
+		tokens:   map[string]auth.Token{},
 	})
 	return m
 }
@@ -77,6 +79,7 @@ type state struct {
 	queues   map[string]store.Queue
 	workers  map[string]store.Worker
 	meta     map[string]string
+	tokens   map[string]auth.Token
 	leader   string
 	leaseEnd time.Time
 }
@@ -100,6 +103,7 @@ func (s *state) clone() *state {
 	c.queues = maps.Clone(s.queues)
 	c.workers = maps.Clone(s.workers)
 	c.meta = maps.Clone(s.meta)
+	c.tokens = maps.Clone(s.tokens)
 	return &c
 }
 
@@ -168,6 +172,15 @@ func (tx *modelTx) Workers(context.Context) ([]store.Worker, error) {
 	return byName(tx.workers), nil
 }
 
+// Worker implements store.ReadTx.
+func (tx *modelTx) Worker(_ context.Context, name string) (store.Worker, error) {
+	w, ok := tx.workers[name]
+	if !ok {
+		return store.Worker{}, job.Errorf(job.NotFound, "there is no worker %q", name)
+	}
+	return copyOf(w), nil
+}
+
 // SaveWorker implements store.Tx.
 func (tx *modelTx) SaveWorker(_ context.Context, w store.Worker) error {
 	tx.workers[w.Session.Worker] = copyOf(w)
@@ -188,6 +201,23 @@ func (tx *modelTx) RenewWorker(_ context.Context, name string) error {
 // DeleteWorker implements store.Tx.
 func (tx *modelTx) DeleteWorker(_ context.Context, name string) error {
 	delete(tx.workers, name)
+	return nil
+}
+
+// Tokens implements store.ReadTx.
+func (tx *modelTx) Tokens(context.Context) ([]auth.Token, error) {
+	return byName(tx.tokens), nil
+}
+
+// SaveToken implements store.Tx.
+func (tx *modelTx) SaveToken(_ context.Context, t auth.Token) error {
+	tx.tokens[t.ID] = copyOf(t)
+	return nil
+}
+
+// DeleteToken implements store.Tx.
+func (tx *modelTx) DeleteToken(_ context.Context, id string) error {
+	delete(tx.tokens, id)
 	return nil
 }
 

@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Attempts", attemptRules},
 		{"Queues", queueRules},
 		{"Workers", workerRules},
+		{"Tokens", tokenRules},
 		{"Lease", leaseRules},
 		{"Concurrency", concurrencyRules},
 	}

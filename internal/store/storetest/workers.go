@@ -34,6 +34,18 @@ var workerRules = []rule{
 		b.same("workers", b.workers(), []store.Worker{x, y})
 		b.refused(job.NotFound, func(tx store.Tx) error { return tx.RenewWorker(b.Context(), "z") })
 	}},
+	{"OneWorkerIsReadByItsName", func(b *bench) {
+		b.write(func(tx store.Tx) error { return tx.SaveWorker(b.Context(), worker("x")) })
+		b.read(func(tx store.ReadTx) error {
+			w, err := tx.Worker(b.Context(), "x")
+			b.same("worker", w, worker("x"))
+			return err
+		})
+		b.refused(job.NotFound, func(tx store.Tx) error {
+			_, err := tx.Worker(b.Context(), "y")
+			return err
+		})
+	}},
 	{"ADeletedWorkerIsGone", func(b *bench) {
 		b.write(func(tx store.Tx) error { return tx.SaveWorker(b.Context(), worker("x")) })
 		for range 2 {
