@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -189,7 +190,7 @@ func TestG22_ADamagedDatabaseIsRefused(t *testing.T) {
 
 func TestS9_ANewerSchemaIsUsedOrRefusedByItsMinReader(t *testing.T) {
 	t.Parallel()
-	for minReader, want := range map[string]job.Code{"1": "", "2": job.Conflict, "junk": job.Conflict} {
+	for minReader, want := range map[string]job.Code{"1": "", strconv.Itoa(schemaVersion): "", strconv.Itoa(schemaVersion + 1): job.Conflict, "junk": job.Conflict} {
 		path := filepath.Join(t.TempDir(), "nanoos.db")
 		s := openAt(t, path, Options{})
 		err := s.Write(t.Context(), func(tx store.Tx) error { return tx.SetMeta(t.Context(), "min_reader", minReader) })
