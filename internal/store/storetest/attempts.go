@@ -48,6 +48,20 @@ var attemptRules = []rule{
 		b.write(insert(3))
 		b.same("attempts", len(b.attempts("", j.ID)), 3)
 	}},
+	{"TheAttemptsOfManyJobsAreReadTogether", func(b *bench) {
+		x, y, none := queued(), queued(), queued()
+		b.insert(x, y, none)
+		second := job.Attempt{Job: x.ID, Number: 2, Worker: "w2", Host: "h2", StartedAt: day}
+		b.write(func(tx store.Tx) error {
+			return tx.InsertAttempts(b.Context(), []job.Attempt{attempt(x.ID, 1), attempt(y.ID, 1), second})
+		})
+		var got map[job.ID][]job.Attempt
+		b.read(func(tx store.ReadTx) (err error) {
+			got, err = tx.AttemptsOf(b.Context(), []job.ID{y.ID, job.NewID(), x.ID, none.ID})
+			return err
+		})
+		b.same("attempts", got, map[job.ID][]job.Attempt{x.ID: {attempt(x.ID, 1), second}, y.ID: {attempt(y.ID, 1)}})
+	}},
 	{"WhatIsAbsentIsNotFound", func(b *bench) {
 		j := queued()
 		b.insert(j)

@@ -160,6 +160,17 @@ func (tx *modelTx) Attempts(_ context.Context, t job.Tenant, id job.ID) ([]job.A
 	return copyOf(tx.attempts[id]), nil
 }
 
+// AttemptsOf implements store.ReadTx.
+func (tx *modelTx) AttemptsOf(_ context.Context, ids []job.ID) (map[job.ID][]job.Attempt, error) {
+	of := make(map[job.ID][]job.Attempt, len(ids))
+	for _, id := range ids {
+		if as := tx.attempts[id]; len(as) > 0 {
+			of[id] = copyOf(as)
+		}
+	}
+	return of, nil
+}
+
 // AppendEvents implements store.Tx.
 func (tx *modelTx) AppendEvents(_ context.Context, ev []job.Event) error {
 	for _, e := range ev {

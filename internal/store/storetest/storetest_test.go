@@ -12,3 +12,11 @@ func TestTheModelKeepsTheContract(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(*testing.T) store.Store { return storetest.NewModel(time.Now) })
 }
+
+func TestTheModelKeepsTheContractForTwoServers(t *testing.T) {
+	t.Parallel()
+	storetest.RunShared(t, func(*testing.T) (a, b store.Store) {
+		m := storetest.NewModel(time.Now)
+		return m, m
+	})
+}
