@@ -113,6 +113,9 @@ type ReadTx interface {
 	// Attempts returns the attempts of a job by number. An absent job is
 	// job.NotFound, as in Job.
 	Attempts(ctx context.Context, t job.Tenant, id job.ID) ([]job.Attempt, error)
+	// AttemptsOf returns the attempts of several jobs, each job's by number. A
+	// job that is absent or has none is absent from the map.
+	AttemptsOf(ctx context.Context, ids []job.ID) (map[job.ID][]job.Attempt, error)
 	// EventsAfter returns events in commit order, Seq ascending. The empty
 	// tenant or job means any.
 	EventsAfter(ctx context.Context, t job.Tenant, id job.ID, after int64, limit int) ([]job.Event, error)

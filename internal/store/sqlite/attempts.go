@@ -23,6 +23,10 @@ SELECT a.number, a.worker, a.host, a.started_at, a.ended_at, a.outcome, a.exit, 
 FROM jobs j JOIN attempts a ON a.seq = j.seq
 WHERE j.id = ?1 AND (?2 = '' OR j.tenant = ?2)
 ORDER BY a.number`
+	selectAttemptsOf = `
+SELECT j.id, a.number, a.worker, a.host, a.started_at, a.ended_at, a.outcome, a.exit, a.failure
+FROM json_each(?) e CROSS JOIN jobs j ON j.id = e.value JOIN attempts a ON a.seq = j.seq
+ORDER BY a.seq, a.number`
 	selectExists = `SELECT 1 FROM jobs WHERE id = ?1 AND (?2 = '' OR tenant = ?2)`
 )
 
@@ -107,7 +111,8 @@ func (tx *writeTx) saveAttempts(query string, as []job.Attempt) error {
 func (tx *readTx) Attempts(ctx context.Context, t job.Tenant, id job.ID) ([]job.Attempt, error) {
 	var as []job.Attempt
 	err := tx.rows(ctx, selectAttempts, []any{string(id), string(t)}, func(r *sql.Rows) error {
-		a, err := scanAttempt(r, id)
+		a := job.Attempt{Job: id}
+		err := scanAttempt(r, &a)
 		as = append(as, a)
 		return err
 	})
@@ -124,20 +129,35 @@ func (tx *readTx) Attempts(ctx context.Context, t job.Tenant, id job.ID) ([]job.
 	return as, nil
 }
 
-func scanAttempt(r *sql.Rows, id job.ID) (job.Attempt, error) {
-	a := job.Attempt{Job: id}
+// AttemptsOf implements store.ReadTx.
+func (tx *readTx) AttemptsOf(ctx context.Context, ids []job.ID) (map[job.ID][]job.Attempt, error) {
+	of := make(map[job.ID][]job.Attempt, len(ids))
+	err := tx.rows(ctx, selectAttemptsOf, []any{list(ids)}, func(r *sql.Rows) error {
+		var a job.Attempt
+		err := scanAttempt(r, &a, &a.Job)
+		of[a.Job] = append(of[a.Job], a)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the attempts of %d jobs: %w", len(ids), err)
+	}
+	return of, nil
+}
+
+// scanAttempt reads a row of an attempt, after the columns that come before it.
+func scanAttempt(r *sql.Rows, a *job.Attempt, before ...any) error {
 	var starts, ended int64
 	var exit, failure string
-	err := r.Scan(&a.Number, &a.Worker, &a.Host, &starts, &ended, &a.Outcome, &exit, &failure)
+	err := r.Scan(append(before, &a.Number, &a.Worker, &a.Host, &starts, &ended, &a.Outcome, &exit, &failure)...)
 	if err != nil {
-		return a, err
+		return err
 	}
 	a.StartedAt, a.EndedAt = fromMicros(starts), fromMicros(ended)
 	if a.Exit, err = decode[job.Exit](exit); err == nil {
 		a.Failure, err = decode[job.Failure](failure)
 	}
 	if err != nil {
-		return a, job.Errorf(job.Internal, "attempt %d of job %s cannot be read: %w", a.Number, id, err)
+		return job.Errorf(job.Internal, "attempt %d of job %s cannot be read: %w", a.Number, a.Job, err)
 	}
-	return a, nil
+	return nil
 }
