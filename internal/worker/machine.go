@@ -72,7 +72,8 @@ func FindMachine(engines []engine.Engine, s Settings, stateDir string) (*Machine
 	}
 	for _, e := range engines {
 		for _, p := range e.Programs() {
-			if p != engine.MockProgram {
+			// A setting may name another program even for the mock engine.
+			if p != engine.MockProgram || s.Programs[p] != "" {
 				m.addProgram(p, s.Programs[p])
 			}
 		}
