@@ -216,6 +216,11 @@ const (
 	EventCompleted EventKind = "completed"
 	EventFailed    EventKind = "failed"
 	EventCancelled EventKind = "cancelled"
+
+	// Events of the installation, which belong to no job.
+	EventWorkerDrained   EventKind = "worker_drained"
+	EventWorkerResumed   EventKind = "worker_resumed"
+	EventWorkerForgotten EventKind = "worker_forgotten"
 )
 
 // Duration is a time.Duration that is a number of seconds in JSON, and also

@@ -210,14 +210,19 @@ func (s *Service) Orders(ctx context.Context, worker string, wait time.Duration)
 		if news := s.told.news(worker, stops); len(news) > 0 || wait <= 0 {
 			return news, nil
 		}
-		// Cancels that another server took in are found by the next beat.
+		// Another server may have taken in a cancel.
+		net := s.lookAgain()
 		select {
 		case <-woken:
+		case <-net.C:
 		case <-deadline.C:
+			net.Stop()
 			return nil, nil
 		case <-ctx.Done():
+			net.Stop()
 			return nil, context.Cause(ctx)
 		}
+		net.Stop()
 	}
 }
 

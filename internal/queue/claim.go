@@ -55,7 +55,7 @@ func (s *Service) Claim(ctx context.Context, worker string, free job.Offer, max 
 			return nil, nil
 		}
 		promising = false
-		net := time.NewTimer(lookAgain + time.Duration(s.opt.Rand()*float64(lookAgain)))
+		net := s.lookAgain()
 		select {
 		case <-woken:
 		case <-net.C:
@@ -68,6 +68,11 @@ func (s *Service) Claim(ctx context.Context, worker string, free job.Offer, max 
 		}
 		net.Stop()
 	}
+}
+
+// lookAgain is the timer of a long poll's own look.
+func (s *Service) lookAgain() *time.Timer {
+	return time.NewTimer(lookAgain/2 + time.Duration(s.opt.Rand()*float64(lookAgain)))
 }
 
 // look reports whether a claim would find anything.

@@ -390,6 +390,19 @@ func line(j job.Job, kind job.EventKind, a Actor) job.Event {
 	return job.Event{Tenant: j.Tenant, Job: j.ID, Kind: kind, Data: data}
 }
 
+// notice is an event of the installation, which no job has.
+func notice(kind job.EventKind, worker string, a Actor) job.Event {
+	data, err := json.Marshal(struct {
+		Worker string `json:"worker,omitempty"`
+		By     string `json:"by,omitempty"`
+		Why    string `json:"why,omitempty"`
+	}{worker, a.By, a.Why})
+	if err != nil {
+		data = nil // texts can always be written
+	}
+	return job.Event{Kind: kind, Data: data}
+}
+
 // saying is "held by ada because …", without the parts that are unknown.
 func saying(what, by, why string) string {
 	if by != "" {

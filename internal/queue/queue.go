@@ -25,6 +25,7 @@ type Service struct {
 
 	prepared atomic.Bool
 	bells    bells
+	ends     gathered
 	told     told
 	unheld   unheld
 	reserved reservations

@@ -170,6 +170,12 @@ func (s *stage) do(line string) string {
 		time.Sleep(d)
 		synctest.Wait()
 		return ""
+	case "drain":
+		err = s.q.DrainWorker(ctx, args[0], actor)
+	case "undrain":
+		err = s.q.ResumeWorker(ctx, args[0], actor)
+	case "forget":
+		err = s.q.ForgetWorker(ctx, args[0], actor)
 	case "pause":
 		err = s.q.PauseQueue(ctx, args[0], actor)
 	case "resume":
