@@ -29,7 +29,8 @@ type config struct {
 	GPUs   int      `json:"gpus,omitempty"`
 	Tags   []string `json:"tags,omitempty"`
 	Queues []string `json:"queues,omitempty"`
-	worker.Settings
+
+	worker.Settings `yaml:",inline"`
 }
 
 const defaultListen = "127.0.0.1:8080"
