@@ -36,7 +36,7 @@ job, auth                                           < store
 job, crystal, engine/mock                           < engine
 executor, engine/mock                               < early
 job, auth, store                                    < store/sqlite, store/postgres, store/storetest
-NONE                                                < store/postgres/pgtest
+NONE                                                < store/postgres/pgtest, faultproxy
 job, crystal, engine                                < engine/qe, engine/lammps
 job, store                                          < queue
 job, engine, executor, artifact                     < worker
