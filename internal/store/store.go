@@ -11,6 +11,8 @@
 //     change.
 //   - A Spec keeps its value, not its bytes; results and the data of events
 //     return byte for byte.
+//   - What a Spec points to may be shared by all who read the job: nobody
+//     changes it.
 //   - A method that writes does all it was asked or nothing, so a caller may go
 //     on after its error.
 //   - A limit of zero or less yields nothing.

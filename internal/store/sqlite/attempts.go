@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 
 	"github.com/nano-os/nanoos/internal/job"
 )
@@ -25,8 +26,7 @@ WHERE j.id = ?1 AND (?2 = '' OR j.tenant = ?2)
 ORDER BY a.number`
 	selectAttemptsOf = `
 SELECT j.id, a.number, a.worker, a.host, a.started_at, a.ended_at, a.outcome, a.exit, a.failure
-FROM json_each(?) e CROSS JOIN jobs j ON j.id = e.value JOIN attempts a ON a.seq = j.seq
-ORDER BY a.seq, a.number`
+FROM json_each(?) e CROSS JOIN jobs j ON j.id = e.value JOIN attempts a ON a.seq = j.seq`
 	selectExists = `SELECT 1 FROM jobs WHERE id = ?1 AND (?2 = '' OR tenant = ?2)`
 )
 
@@ -140,6 +140,9 @@ func (tx *readTx) AttemptsOf(ctx context.Context, ids []job.ID) (map[job.ID][]jo
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the attempts of %d jobs: %w", len(ids), err)
+	}
+	for _, as := range of { // mostly one
+		slices.SortFunc(as, func(a, b job.Attempt) int { return a.Number - b.Number })
 	}
 	return of, nil
 }

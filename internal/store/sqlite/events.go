@@ -9,7 +9,12 @@ import (
 )
 
 const (
-	insertEvent = `INSERT INTO events (tenant, job, kind, at, data) VALUES (?, ?, ?, ?, ?)`
+	insertEvent  = `INSERT INTO events (tenant, job, kind, at, data) VALUES (?, ?, ?, ?, ?)`
+	insertEvents = insertEvent + `, (?, ?, ?, ?, ?), (?, ?, ?, ?, ?), (?, ?, ?, ?, ?), (?, ?, ?, ?, ?), (?, ?, ?, ?, ?), (?, ?, ?, ?, ?), (?, ?, ?, ?, ?)`
+	// eventRows is how many rows insertEvents has. Eight at once cost half of
+	// eight statements, which count the numbers of events one by one; more gain
+	// nothing.
+	eventRows = 8
 
 	selectEvents = `
 SELECT e.seq, e.tenant, coalesce(j.id, ''), e.kind, e.at, e.data
@@ -34,14 +39,23 @@ func (tx *writeTx) AppendEvents(_ context.Context, ev []job.Event) error {
 			}
 		}
 	}
-	for _, e := range ev {
-		var data any
-		if e.Data != nil {
-			data = []byte(e.Data)
+	for len(ev) > 0 {
+		n, query := 1, insertEvent
+		if len(ev) >= eventRows {
+			n, query = eventRows, insertEvents
 		}
-		if _, err := tx.exec(insertEvent, string(e.Tenant), tx.known[e.Job].seq, string(e.Kind), micros(tx.now), data); err != nil {
+		args := make([]any, 0, 5*eventRows)
+		for _, e := range ev[:n] {
+			var data any
+			if e.Data != nil {
+				data = []byte(e.Data)
+			}
+			args = append(args, string(e.Tenant), tx.known[e.Job].seq, string(e.Kind), micros(tx.now), data)
+		}
+		if _, err := tx.exec(query, args...); err != nil {
 			return fmt.Errorf("append event: %w", err)
 		}
+		ev = ev[n:]
 	}
 	return nil
 }

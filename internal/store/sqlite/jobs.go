@@ -130,26 +130,30 @@ func (tx *writeTx) insertJob(ctx context.Context, j job.Job, digest, spec string
 func fold(name string) string { return strings.ToLower(name) }
 
 const selectLocked = `
-SELECT ` + jobColumns + `
-FROM json_each(?) e CROSS JOIN jobs j ON j.id = e.value` + jobJoins
+SELECT ` + rowColumns + `
+FROM json_each(?) e CROSS JOIN jobs j ON j.id = e.value` + rowJoins
 
 // LockJobs implements store.Tx. The transaction is the only one that writes,
 // so there is nothing to lock.
 func (tx *writeTx) LockJobs(ctx context.Context, ids []job.ID) ([]job.Job, error) {
-	jobs := make([]job.Job, 0, len(ids))
+	rows := make([]jobRow, 0, len(ids))
 	err := tx.rows(ctx, selectLocked, []any{list(ids)}, func(r *sql.Rows) error {
-		row, err := scanJob(r)
-		if err != nil {
-			return err
-		}
+		row, err := scanRow(r)
+		rows = append(rows, row)
+		return err
+	})
+	if err == nil {
+		err = tx.fillSpecs(ctx, rows)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock jobs: %w", err)
+	}
+	jobs := make([]job.Job, 0, len(rows))
+	for _, row := range rows {
 		if row.bad == nil {
 			tx.known[row.job.ID] = row.known
 			jobs = append(jobs, row.job)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("lock jobs: %w", err)
 	}
 	return jobs, nil
 }
@@ -284,65 +288,76 @@ func encodeJob(j job.Job) (p jobJSON, err error) {
 }
 
 const (
-	jobColumns = `j.seq, j.id, j.tenant, j.lane, j.state, j.priority, j.reason, j.message, j.attempt, j.fence, j.worker,
+	rowColumns = `j.seq, j.id, j.tenant, j.lane, j.state, j.priority, j.reason, j.message, j.attempt, j.fence, j.worker,
 	j.failures, j.losses, j.cancel, j.run_at, j.verdict, j.failure, j.created_at, j.queued_at, j.started_at, j.ended_at,
-	j.rev, s.spec, coalesce(p.progress, '')`
-	jobJoins = `
-JOIN specs s ON s.seq = j.seq
+	j.rev, coalesce(p.progress, '')`
+	rowJoins = `
 LEFT JOIN progress p ON p.seq = j.seq`
+
+	jobColumns = rowColumns + `, s.spec`
+	jobJoins   = rowJoins + `
+JOIN specs s ON s.seq = j.seq`
 )
 
-// jobRow is a row of jobColumns. bad says that it cannot be decoded; such a
-// row must not take others down with it.
+// jobRow is a row of jobColumns or rowColumns. bad says that it cannot be
+// decoded; such a row must not take others down with it.
 type jobRow struct {
 	known
 	job job.Job
 	bad error
 }
 
+// scanJob reads a row of jobColumns.
 func scanJob(r *sql.Rows) (jobRow, error) {
+	var spec string
+	row, err := scanRow(r, &spec)
+	if err == nil && row.bad == nil {
+		row.bad = decodeSpec(&row.job, spec)
+	}
+	return row, err
+}
+
+// scanRow reads a row of rowColumns and what follows them.
+func scanRow(r *sql.Rows, more ...any) (jobRow, error) {
 	var (
 		row                            jobRow
-		cancel, failure, spec          string
+		cancel, failure                string
 		runAt, created, queued, starts int64
 		ended                          int64
 		j                              = &row.job
 		k                              = &row.known
 	)
-	err := r.Scan(&k.seq, &j.ID, &j.Tenant, &k.lane, &j.State, &j.Spec.Priority, &j.Reason, &j.Message, &j.Attempt, &j.Fence, &j.Worker,
+	err := r.Scan(append([]any{&k.seq, &j.ID, &j.Tenant, &k.lane, &j.State, &j.Spec.Priority, &j.Reason, &j.Message, &j.Attempt, &j.Fence, &j.Worker,
 		&j.Failures, &j.Losses, &cancel, &runAt, &j.Verdict, &failure, &created, &queued, &starts, &ended,
-		&j.Rev, &spec, &k.progress)
+		&j.Rev, &k.progress}, more...)...)
 	if err != nil {
 		return row, err
 	}
 	k.state, k.rev = j.State, j.Rev
 	j.RunAt, j.CreatedAt, j.QueuedAt = fromMicros(runAt), fromMicros(created), fromMicros(queued)
 	j.StartedAt, j.EndedAt = fromMicros(starts), fromMicros(ended)
-	row.bad = decodeJob(j, spec, cancel, failure, k.progress)
+	row.bad = decodeParts(j, cancel, failure, k.progress)
 	return row, nil
 }
 
-// decodeJob reads the parts that are stored as JSON. The priority of the row
-// wins over the one in the spec.
-func decodeJob(j *job.Job, spec, cancel, failure, progress string) error {
-	priority := j.Spec.Priority
-	err := json.Unmarshal([]byte(spec), &j.Spec)
-	j.Spec.Priority = priority
-	if err == nil {
-		j.Cancel, err = decode[job.Request](cancel)
-	}
-	if err == nil {
+// decodeParts reads the parts of the row that are stored as JSON.
+func decodeParts(j *job.Job, cancel, failure, progress string) (err error) {
+	if j.Cancel, err = decode[job.Request](cancel); err == nil {
 		j.Failure, err = decode[job.Failure](failure)
 	}
 	if err == nil {
 		j.Progress, err = decode[job.Progress](progress)
 	}
 	if err != nil {
-		e := job.Errorf(job.Internal, "job %s cannot be read: %w", j.ID, err)
-		e.Why = "its row in the database is damaged, or was written by another program"
-		return e
+		return unreadable(j.ID, err)
 	}
 	return nil
+}
+
+func unreadable(id job.ID, err error) error {
+	e := job.Errorf(job.Internal, "job %s cannot be read: %w", id, err)
+	e.Why = "its row in the database is damaged, or was written by another program"
+	return e
 }
 
 // Job implements store.ReadTx.

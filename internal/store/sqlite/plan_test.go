@@ -34,11 +34,16 @@ func TestEveryHotQueryUsesItsIndex(t *testing.T) {
 		"used key":      {selectUsedKey, []string{"USING COVERING INDEX specs_key (tenant=? AND key=?)"}},
 		"by key":        {selectByKey, []string{"USING INDEX specs_key (tenant=? AND key=?)"}},
 		"job":           {selectJob, []string{"SEARCH j USING INDEX jobs_id (id=?)"}},
+		"specs":         {selectSpecs, []string{"SEARCH s USING INTEGER PRIMARY KEY"}},
 		"page":          {selectPage, []string{"SEARCH j USING INTEGER PRIMARY KEY"}},
 		"attempts":      {selectAttempts, []string{"SEARCH a USING PRIMARY KEY (seq=?)"}},
 		"last attempts": {selectLastAttempts, []string{"SEARCH a USING PRIMARY KEY (seq=?)"}},
 		"events":        {selectEvents, []string{"SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"}},
 		"job's events":  {selectJobEvents, []string{"SEARCH e USING INDEX events_job (job=? AND seq>?)"}},
+		"attempts of":   {selectAttemptsOf, []string{"SEARCH j USING COVERING INDEX jobs_id (id=?)", "SEARCH a USING PRIMARY KEY (seq=?)"}},
+		"worker":        {selectWorker, []string{"SEARCH workers USING PRIMARY KEY (name=?)"}},
+		"seen":          {updateSeen, []string{"SEARCH workers USING PRIMARY KEY (name=?)"}},
+		"tokens":        {selectTokens, []string{"SCAN tokens"}},
 		"resolve":       {selectResolve, []string{"USING COVERING INDEX jobs_id (id>? AND id<?)", "SCAN jobs USING COVERING INDEX jobs_id", "specs_name (name=?)"}},
 	} {
 		plan := explain(t, s.reads, c.query)

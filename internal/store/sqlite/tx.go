@@ -18,7 +18,8 @@ type writeTx struct {
 	fault  error
 
 	known  map[job.ID]known
-	lanes  map[laneKey]store.LaneID // the writer's
+	lanes  map[laneKey]store.LaneID // the writer's, as are the specs
+	specs  *specCache
 	counts map[store.LaneID]*laneCounts
 }
 
@@ -35,7 +36,7 @@ type known struct {
 }
 
 func (w *writer) newTx(shared bool) *writeTx {
-	tx := &writeTx{shared: shared, known: map[job.ID]known{}, lanes: w.lanes}
+	tx := &writeTx{shared: shared, known: map[job.ID]known{}, lanes: w.lanes, specs: &w.specs}
 	tx.readTx = readTx{conn: w.conn, now: stored(w.store.now()), flush: tx.flushCounts}
 	return tx
 }

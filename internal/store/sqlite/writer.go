@@ -26,7 +26,8 @@ type writer struct {
 	open    bool                     // a transaction is
 	halt    *halt                    // what keeps it from writing
 	written int                      // pages, at the last checkpoint
-	lanes   map[laneKey]store.LaneID // known to be stored; emptied by every rollback
+	lanes   map[laneKey]store.LaneID // known to be stored; emptied by every rollback, as are the specs
+	specs   specCache
 
 	mu    sync.Mutex
 	sum   store.Stats
@@ -257,7 +258,7 @@ func (w *writer) execute(o *op, shared bool) (wrote bool, err error) {
 		w.rollback()
 		return false, nil
 	case undo:
-		clear(w.lanes)
+		w.forget()
 		_, err = w.conn.exec("ROLLBACK TO op")
 	}
 	if err == nil && shared {
@@ -307,7 +308,13 @@ func (w *writer) commit(ran []*op, changed bool) {
 func (w *writer) rollback() {
 	w.conn.exec("ROLLBACK")
 	w.open = false
+	w.forget()
+}
+
+// forget drops what may just have been undone.
+func (w *writer) forget() {
 	clear(w.lanes)
+	w.specs.clear()
 }
 
 func (w *writer) stats() store.Stats {
