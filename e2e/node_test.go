@@ -9,7 +9,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,44 +19,51 @@ import (
 	"time"
 
 	"github.com/nano-os/nanoos/internal/api"
-	"github.com/nano-os/nanoos/internal/job"
 )
 
-// binary is nanoos, built once for all tests.
-var binary string
+// binary is nanoos, and journal the program of the mock engine that writes down
+// its starts; both are built once for all tests.
+var binary, journal string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if testing.Short() {
 		os.Exit(m.Run())
 	}
+	os.Exit(runAll(m))
+}
+
+func runAll(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "nanoos-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
-	binary = filepath.Join(dir, "nanoos")
-	build := exec.Command("go", "build", "-o", binary, "github.com/nano-os/nanoos/cmd/nanoos")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build nanoos: %v\n%s", err, out)
-		os.Exit(1)
+	defer os.RemoveAll(dir)
+	binary, journal = filepath.Join(dir, "nanoos"), filepath.Join(dir, "journal")
+	for target, source := range map[string]string{binary: "cmd/nanoos", journal: "e2e/journal"} {
+		if out, err := build(target, source, "test"); err != nil {
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", source, err, out)
+			return 1
+		}
 	}
-	code := m.Run()
-	if err := os.RemoveAll(dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	}
-	os.Exit(code)
+	return m.Run()
+}
+
+// build makes a program of this source that calls itself by a version.
+func build(target, source, version string) ([]byte, error) {
+	cmd := exec.Command("go", "build", "-ldflags", "-X main.version="+version, "-o", target, "github.com/nano-os/nanoos/"+source)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	return cmd.CombinedOutput()
 }
 
 // node is a data directory and the nanoos that serves it, if it lives.
 type node struct {
-	t    *testing.T
+	user
 	data string
 	args []string
 	cmd  *exec.Cmd
 	log  *lockedBuffer
-	*api.Client
 }
 
 // newNode starts "nanoos up" in a fresh data directory; the test's end stops
@@ -73,7 +79,7 @@ func newNode(t *testing.T, args ...string) *node {
 // newNodeAt is newNode in a directory of the test's choice.
 func newNodeAt(t *testing.T, data string, args ...string) *node {
 	t.Helper()
-	n := &node{t: t, data: data, args: args, log: &lockedBuffer{}}
+	n := &node{user: user{t: t}, data: data, args: args, log: &lockedBuffer{}}
 	t.Cleanup(func() {
 		if n.cmd == nil {
 			n.start()
@@ -162,95 +168,6 @@ func (n *node) stop() {
 		<-done
 	}
 	n.cmd = nil
-}
-
-// cancelAll ends what the test left.
-func (n *node) cancelAll() {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
-	defer cancel()
-	for j, err := range n.List(ctx, api.ListQuery{All: true}) {
-		if err != nil {
-			n.t.Errorf("list the jobs left: %v", err)
-			return
-		}
-		if !j.State.Terminal() {
-			if _, err := n.Cancel(ctx, string(j.ID), "end of the test"); err != nil && job.CodeOf(err) != job.Conflict {
-				n.t.Errorf("cancel: %v", err)
-			}
-			n.await(ctx, j.ID)
-		}
-	}
-}
-
-// submit sends a job of the mock engine.
-func (n *node) submit(params string, change ...func(*api.JobRequest)) api.Job {
-	n.t.Helper()
-	r := api.JobRequest{Engine: "mock", Parameters: json.RawMessage(params)}
-	for _, c := range change {
-		c(&r)
-	}
-	j, _, err := n.Submit(n.t.Context(), r)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return j
-}
-
-// ended waits until a job has ended and returns it.
-func (n *node) ended(id job.ID) api.Job {
-	n.t.Helper()
-	ctx, cancel := context.WithTimeout(n.t.Context(), 90*time.Second)
-	defer cancel()
-	return n.await(ctx, id)
-}
-
-func (n *node) await(ctx context.Context, id job.ID) api.Job {
-	n.t.Helper()
-	for {
-		j, err := n.Get(ctx, string(id))
-		if err != nil {
-			n.t.Fatalf("get %s: %v", id, err)
-		}
-		if j.State.Terminal() {
-			return j
-		}
-		wait(ctx, 20*time.Millisecond)
-	}
-}
-
-// state waits until a job is in a state.
-func (n *node) state(id job.ID, want job.State) api.Job {
-	n.t.Helper()
-	var j api.Job
-	n.eventually(60*time.Second, fmt.Sprintf("job %s is %s", id, want), func() bool {
-		var err error
-		if j, err = n.Get(n.t.Context(), string(id)); err != nil {
-			n.t.Fatal(err)
-		}
-		return j.State == want
-	})
-	return j
-}
-
-// output returns the standard output of an attempt.
-func (n *node) output(id job.ID, attempt int) string {
-	n.t.Helper()
-	r, err := n.Logs(n.t.Context(), string(id), api.LogQuery{Attempt: attempt})
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	defer r.Close()
-	b, err := io.ReadAll(r)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return string(b)
-}
-
-// eventually polls a real process until something is so, or fails.
-func (n *node) eventually(within time.Duration, what string, so func() bool) {
-	n.t.Helper()
-	eventually(n.t, within, what, so)
 }
 
 func eventually(t *testing.T, within time.Duration, what string, so func() bool) {
