@@ -158,7 +158,7 @@ func (r *rig) fillEvents(n int) {
 
 func TestF46_StreamsAreCappedPerAddress(t *testing.T) {
 	t.Parallel()
-	c := newStreamCap()
+	c := newStreamCap(maxStreams, maxStreamsPerHost)
 	for range maxStreamsPerHost {
 		if _, err := c.enter("10.0.0.1:1"); err != nil {
 			t.Fatal(err)

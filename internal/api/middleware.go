@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nano-os/nanoos/internal/auth"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -30,6 +31,7 @@ type requestInfo struct {
 type identity struct {
 	name   string // for the record of who asked; empty on a machine of one person
 	tenant job.Tenant
+	token  auth.Token // zero: it came without one of the store's
 }
 
 type requestKey struct{}
@@ -301,35 +303,60 @@ const (
 	maxStreamsPerHost = 64
 )
 
+// Caps on long polls of workers, of which each has two. Many workers may share
+// one address and one token.
+const (
+	maxPolls       = 10_000
+	maxPollsPerKey = 4_000
+)
+
 // streamCap counts open streams.
 type streamCap struct {
+	most, mostPerKey int
+
 	mu    sync.Mutex
-	open  map[string]int // guarded by mu; by remote host
+	open  map[string]int // guarded by mu; by key, such as the remote host
 	total int            // guarded by mu
 }
 
-func newStreamCap() *streamCap { return &streamCap{open: map[string]int{}} }
+func newStreamCap(most, mostPerKey int) *streamCap {
+	return &streamCap{most: most, mostPerKey: mostPerKey, open: map[string]int{}}
+}
 
 // enter admits a stream from a remote address; leave must follow.
-func (c *streamCap) enter(remote string) (leave func(), err error) {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		host = remote
-	}
+func (c *streamCap) enter(remote string) (leave func(), err error) { return c.take(hostOf(remote)) }
+
+// take admits a stream that counts under several keys; leave must follow.
+func (c *streamCap) take(keys ...string) (leave func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.total >= maxStreams || c.open[host] >= maxStreamsPerHost {
-		return nil, &job.Error{Code: job.Exhausted, Message: "too many streams are open",
-			Why: fmt.Sprintf("%d in all, %d from %s", c.total, c.open[host], host), Fix: "close some, or poll instead"}
+	for _, key := range keys {
+		if c.total >= c.most || c.open[key] >= c.mostPerKey {
+			return nil, &job.Error{Code: job.Exhausted, Message: "too many streams are open",
+				Why: fmt.Sprintf("%d in all, %d from %s", c.total, c.open[key], key), Fix: "close some, or poll instead"}
+		}
 	}
 	c.total++
-	c.open[host]++
+	for _, key := range keys {
+		c.open[key]++
+	}
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.total--
-		if c.open[host]--; c.open[host] == 0 {
-			delete(c.open, host)
+		for _, key := range keys {
+			if c.open[key]--; c.open[key] == 0 {
+				delete(c.open, key)
+			}
 		}
 	}, nil
+}
+
+// hostOf is the host of a remote address.
+func hostOf(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return remote
+	}
+	return host
 }

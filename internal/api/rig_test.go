@@ -327,3 +327,11 @@ func (c *streamCap) count() int {
 	defer c.mu.Unlock()
 	return c.total
 }
+
+// front is the address of something between clients and the server.
+func (r *rig) front(pass func(w http.ResponseWriter, q *http.Request, next http.Handler)) string {
+	r.Helper()
+	f := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { pass(w, q, r.server.Handler()) }))
+	r.Cleanup(f.Close)
+	return f.URL
+}

@@ -75,6 +75,9 @@ type Server struct {
 	handler http.Handler
 	metrics *metrics
 	streams *streamCap
+	pollCap *streamCap
+	polls   polls
+	prover  prover
 	// patience is how long a reader may take for one part of a stream.
 	patience time.Duration
 	// closing ends the streams when the server stops.
@@ -88,9 +91,10 @@ func New(deps Deps, opt Options) *Server {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		Deps: deps, opt: opt, mux: http.NewServeMux(), streams: newStreamCap(), patience: streamPatience,
+		Deps: deps, opt: opt, mux: http.NewServeMux(), streams: newStreamCap(maxStreams, maxStreamsPerHost), pollCap: newStreamCap(maxPolls, maxPollsPerKey), patience: streamPatience,
 		checker: checker{engines: deps.Engines, inputs: deps.Inputs, artifacts: deps.Artifacts},
 	}
+	s.prover.st = deps.Store
 	s.closing, s.close = context.WithCancelCause(context.Background())
 	s.metrics = newMetrics(deps.Store, deps.Metrics)
 	s.api = humago.New(s.mux, s.config())
@@ -102,6 +106,7 @@ func New(deps Deps, opt Options) *Server {
 	s.queueRoutes()
 	s.workerRoutes()
 	s.engineRoutes()
+	s.workerProtocolRoutes()
 	s.healthRoutes()
 	s.pageRoutes()
 	s.finishDocument()
@@ -143,7 +148,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			return
 		case <-ctx.Done():
 		}
-		s.close(errors.New("the server is stopping"))
+		s.close(errStopping)
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 		defer cancel()
 		if err := server.Shutdown(grace); err != nil {

@@ -18,6 +18,8 @@ type Session struct {
 	Boot    string `json:"boot"`   // the kernel's id of its current boot
 	Version string `json:"version"`
 	Offer   Offer  `json:"offer"` // everything it has, free or not
+	// Token is the id of the token that it came with; empty where none is needed.
+	Token string `json:"token,omitempty"`
 }
 
 // Found is an attempt that a worker found on its own disk.
