@@ -3,6 +3,7 @@ package e2e
 import (
 	"cmp"
 	"context"
+	crand "crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,7 +43,8 @@ type layout struct {
 	cpus int
 	// lostAfter of the servers; the constant when zero.
 	lostAfter time.Duration
-	postgres  pgtest.Options
+	// private PostgreSQL, durable, for tests that harm it; others share a fast one.
+	private bool
 	// serverArgs and workerArgs are added to every command line.
 	serverArgs, workerArgs []string
 }
@@ -79,6 +81,9 @@ type workerHost struct {
 	links []*faultproxy.Proxy // to each server
 }
 
+// sharedPostgres serves the tests that leave their database alone.
+var sharedPostgres pgtest.Shared
+
 // newCluster starts a cluster and waits until it serves.
 func newCluster(t *testing.T, l layout) *cluster {
 	t.Helper()
@@ -88,7 +93,11 @@ func newCluster(t *testing.T, l layout) *cluster {
 	l.cpus = cmp.Or(l.cpus, 4)
 	l.lostAfter = cmp.Or(l.lostAfter, lostAfter)
 	c := &cluster{t: t, dir: dataDir(t), layout: l, retries: map[job.ID]int{}}
-	c.db = pgtest.Start(t, l.postgres)
+	if l.private {
+		c.db = pgtest.Start(t, pgtest.Options{Durable: true})
+	} else {
+		c.db = sharedPostgres.Get(t)
+	}
 	c.dbURL = c.db.CreateDB(t)
 	c.env = []string{"NANOOS_CONFIG=" + c.configure()}
 	t.Cleanup(c.end)
@@ -300,7 +309,7 @@ func ask[T any](c *cluster, do func(*api.Client, context.Context) (T, error)) T 
 // must end, "" for any end.
 func (c *cluster) submit(params string, want job.State, change ...func(*api.JobRequest)) job.ID {
 	c.t.Helper()
-	r := api.JobRequest{Engine: "mock", Parameters: json.RawMessage(params), Key: rand.Text(),
+	r := api.JobRequest{Engine: "mock", Parameters: json.RawMessage(params), Key: crand.Text(),
 		Resources: api.ResourcesInput{CPUs: 1, Memory: 64 << 20}, Retry: &api.RetryInput{Delay: new(job.Duration(time.Second)), MaxLosses: new(20)}}
 	for _, f := range change {
 		f(&r)

@@ -47,6 +47,7 @@ func runAll(m *testing.M) int {
 			return 1
 		}
 	}
+	defer sharedPostgres.Close()
 	return m.Run()
 }
 
