@@ -15,8 +15,11 @@ import (
 // queue answers nothing is touched: a program is never ended because of our own
 // blindness.
 func (w *Worker) attach(ctx context.Context, wg *sync.WaitGroup) error {
-	w.settling.Lock()
-	defer w.settling.Unlock()
+	done, in := w.settling.settle(ctx)
+	if !in {
+		return context.Cause(ctx)
+	}
+	defer done()
 	found, err := w.opt.Executor.List(ctx)
 	if err != nil {
 		return fmt.Errorf("look for earlier attempts: %w", err)

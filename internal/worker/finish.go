@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"time"
 
@@ -20,7 +19,7 @@ func (r *run) finish(ctx context.Context, out job.Outcome) {
 			return
 		}
 		// Spread, so that the workers of a server that returns do not come at once.
-		if !pause(ctx, time.Duration(float64(wait)*(0.5+rand.Float64()/2))) {
+		if !pause(ctx, time.Duration(float64(wait)*(0.5+r.w.opt.Rand()/2))) {
 			return
 		}
 	}
@@ -28,8 +27,11 @@ func (r *run) finish(ctx context.Context, out job.Outcome) {
 
 // report tells the queue once, and says whether that settles it.
 func (r *run) report(ctx context.Context, out job.Outcome) bool {
-	r.w.settling.RLock()
-	defer r.w.settling.RUnlock()
+	done, in := r.w.settling.report(ctx)
+	if !in {
+		return false
+	}
+	defer done()
 	lease := r.lease
 	lease.Fence = r.fence()
 	err := r.w.opt.Queue.Finish(ctx, lease, out)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -65,6 +66,8 @@ type Options struct {
 	// MinFree stops claims while the disk of the work directories has fewer
 	// bytes free (2 GiB, or 5 % if that is less).
 	MinFree int64
+	// Rand returns a number in [0, 1) that spreads what is tried again.
+	Rand func() float64
 	// LateKeep is how long the files of an attempt that lost its job are kept (7 days).
 	LateKeep time.Duration
 }
@@ -73,10 +76,7 @@ type Options struct {
 type Worker struct {
 	opt Options
 
-	// settling is held for writing while the queue settles what is ours, and for
-	// reading while an end is reported: a report that crossed the change of its
-	// fence would be refused although nobody else has the job.
-	settling sync.RWMutex
+	settling settling
 
 	mu   sync.Mutex
 	runs map[job.ID]*run // guarded by mu; what is held now
@@ -93,6 +93,9 @@ func New(opt Options) *Worker {
 	}
 	if opt.LateKeep == 0 {
 		opt.LateKeep = 7 * 24 * time.Hour
+	}
+	if opt.Rand == nil {
+		opt.Rand = rand.Float64
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
