@@ -25,7 +25,7 @@ func BenchmarkSubmit(b *testing.B) {
 			cpu := cpuTime()
 			b.ResetTimer()
 			together(b, callers, func() error { return submit(s, benchJob(1)) })
-			report(b, s, cpu)
+			report(b, s.Stats(), cpu)
 		})
 	}
 }
@@ -37,7 +37,7 @@ func BenchmarkBulk(b *testing.B) {
 	cpu := cpuTime()
 	b.ResetTimer()
 	fill(b, s, b.N, 1)
-	report(b, s, cpu)
+	report(b, s.Stats(), cpu)
 }
 
 // BenchmarkDrain claims jobs and finishes them with a result of 300 bytes, by
@@ -67,9 +67,35 @@ func BenchmarkDrain(b *testing.B) {
 				})
 			}
 			wg.Wait()
-			report(b, s, cpu)
+			report(b, s.Stats(), cpu)
 		})
 	}
+}
+
+// BenchmarkLimit is what Submit and Drain are measured against.
+func BenchmarkLimit(b *testing.B) {
+	run := func(name string, do func(l *Limit, n int) ([]time.Duration, error)) {
+		b.Run(name, func(b *testing.B) {
+			l, err := OpenLimit(b.TempDir())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			if _, err := l.Bulk(b.Context(), b.N); err != nil {
+				b.Fatal(err)
+			}
+			cpu := cpuTime()
+			b.ResetTimer()
+			if _, err := do(l, b.N); err != nil {
+				b.Fatal(err)
+			}
+			report(b, store.Stats{}, cpu)
+		})
+	}
+	run("submit/callers=1", func(l *Limit, n int) ([]time.Duration, error) { return l.Submit(b.Context(), 1, n) })
+	run("submit/callers=8", func(l *Limit, n int) ([]time.Duration, error) { return l.Submit(b.Context(), 8, n) })
+	run("bulk", func(l *Limit, n int) ([]time.Duration, error) { return l.Bulk(b.Context(), n) })
+	run("drain", func(l *Limit, n int) ([]time.Duration, error) { return l.Drain(b.Context(), n) })
 }
 
 // BenchmarkHeads reads what a claim reads, with nothing else queued and behind
@@ -236,11 +262,11 @@ func together(b *testing.B, callers int, fn func() error) {
 
 // report adds what is comparable between machines of different load: the
 // processor time of an op.
-func report(b *testing.B, s *Store, cpu time.Duration) {
+func report(b *testing.B, st store.Stats, cpu time.Duration) {
 	b.StopTimer()
 	b.ReportMetric(float64((cpuTime()-cpu).Microseconds())/float64(b.N), "cpu-µs/op")
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
-	if st := s.Stats(); st.Commits > 0 {
+	if st.Commits > 0 {
 		b.ReportMetric(float64(st.Ops)/float64(st.Commits), "ops/commit")
 		b.ReportMetric(float64(st.AvgCommit.Microseconds()), "commit-µs")
 	}
