@@ -221,6 +221,7 @@ const (
 	EventWorkerDrained   EventKind = "worker_drained"
 	EventWorkerResumed   EventKind = "worker_resumed"
 	EventWorkerForgotten EventKind = "worker_forgotten"
+	EventThawed          EventKind = "thawed" // a restored installation works again
 )
 
 // Duration is a time.Duration that is a number of seconds in JSON, and also

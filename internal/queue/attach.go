@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
@@ -20,6 +21,9 @@ func (s *Service) Attach(ctx context.Context, sess job.Session, found []job.Foun
 	var at job.Attachment
 	err := s.write(ctx, func(tx store.Tx) (wakes, error) {
 		at = job.Attachment{}
+		if err := s.moving(ctx, tx); err != nil {
+			return 0, err
+		}
 		old, err := tx.Workers(ctx)
 		if err != nil {
 			return 0, fmt.Errorf("read workers: %w", err)
@@ -27,6 +31,9 @@ func (s *Service) Attach(ctx context.Context, sess job.Session, found []job.Foun
 		a := attaching{Service: s, tx: tx, sess: sess, workers: make(map[string]store.Worker, len(old)), chance: chance}
 		for _, w := range old {
 			a.workers[w.Worker] = w
+		}
+		if a.thawed, err = thawedAt(ctx, tx); err != nil {
+			return 0, err
 		}
 		if err := a.enter(ctx); err != nil {
 			return 0, err
@@ -64,6 +71,7 @@ type attaching struct {
 	sess    job.Session
 	workers map[string]store.Worker // as they were before
 	chance  float64
+	thawed  time.Time // the last thaw; zero for none
 
 	carry  []job.Lease
 	fenced []job.Found
@@ -161,13 +169,19 @@ func (a *attaching) runningHere(ctx context.Context) ([]job.Job, error) {
 // settle decides one job, and returns the number of the attempt that the worker
 // carries on, 0 for none.
 func (a *attaching) settle(ctx context.Context, j job.Job, found []job.Found) (int, error) {
-	waits := j.State == job.Queued || j.State == job.Pending
-	if j.State != job.Running && !waits {
+	waits, unknown := j.State == job.Queued || j.State == job.Pending, unknownOf(j, found)
+	if j.State != job.Running && !waits && unknown == 0 {
 		return 0, nil
 	}
 	history, err := attemptsOf(ctx, a.tx, j)
-	if err != nil || len(history) == 0 {
+	if err != nil {
 		return 0, err
+	}
+	if unknown > 0 {
+		return a.settleUnknown(ctx, j, history, unknown)
+	}
+	if len(history) == 0 {
+		return 0, nil
 	}
 	last := history[len(history)-1]
 	onDisk := slices.ContainsFunc(found, func(f job.Found) bool { return f.Attempt == j.Attempt })
@@ -178,6 +192,9 @@ func (a *attaching) settle(ctx context.Context, j job.Job, found []job.Found) (i
 			return 0, err
 		}
 		j, last = c.job, *c.attempt
+	case j.State == job.Running && last.Host == a.sess.Host && !onDisk && a.mayTake(j, false) && last.StartedAt.Before(a.thawed):
+		// It may have run to its end, and been cleared away, after the backup.
+		return 0, a.apply(ctx, lose(j, history, "nothing of it was found on its host after a restore", a.tx.Now(), a.chance))
 	case j.State == job.Running && last.Host == a.sess.Host && a.mayTake(j, onDisk):
 	case j.State == job.Running && j.Worker == a.sess.Worker && last.Host != a.sess.Host:
 		// The name has moved to another machine, whose disk has no trace of the run.

@@ -17,17 +17,20 @@ func (s *Service) Beat(ctx context.Context, worker string, held []job.Held) ([]j
 	var orders []job.Order
 	var missed []job.Job
 	err := s.write(ctx, func(tx store.Tx) (wakes, error) {
-		if _, err := session(ctx, tx, worker); err != nil {
+		if err := s.moving(ctx, tx); err != nil {
+			return 0, err
+		}
+		w, err := session(ctx, tx, worker)
+		if err != nil {
 			return 0, err
 		}
 		if err := tx.RenewWorker(ctx, worker); err != nil {
 			return 0, fmt.Errorf("renew worker %s: %w", worker, err)
 		}
-		var err error
 		if orders, err = s.settle(ctx, tx, worker, held); err != nil {
 			return 0, err
 		}
-		missed, err = s.missed(ctx, tx, worker, held)
+		missed, err = s.missed(ctx, tx, w, held)
 		return wakeChanged, err
 	})
 	if err != nil {
@@ -136,50 +139,28 @@ func advance(last *job.Progress, p job.Progress, now time.Time) *job.Progress {
 	return &p
 }
 
-// unheld remembers since when a running job is missing from the beats of its
-// worker: the reply that carried its lease was lost on the way.
-type unheld struct {
-	mu    sync.Mutex
-	since map[job.ID]missing
-}
-
-type missing struct {
-	worker string
-	fence  job.Fence
-	since  time.Time
-}
-
-// missed returns the jobs that a worker has not known of for a whole session.
-// Nothing else would ever end them, for the worker itself is alive (G9).
-func (s *Service) missed(ctx context.Context, tx store.ReadTx, worker string, held []job.Held) ([]job.Job, error) {
-	running, err := tx.RunningOn(ctx, worker)
+// missed returns the jobs that a worker does not know of although it was given
+// them a whole session ago: the reply that carried the lease was lost on the
+// way. Nothing else would ever end them, for the worker itself is alive (G9).
+//
+// Any server can tell, whichever saw the worker's earlier beats: a job was given
+// at its start, or when the worker attached.
+func (s *Service) missed(ctx context.Context, tx store.ReadTx, w store.Worker, held []job.Held) ([]job.Job, error) {
+	running, err := tx.RunningOn(ctx, w.Worker)
 	if err != nil {
-		return nil, fmt.Errorf("read the jobs of worker %s: %w", worker, err)
+		return nil, fmt.Errorf("read the jobs of worker %s: %w", w.Worker, err)
 	}
 	current := make(map[job.ID]job.Fence, len(held))
 	for _, h := range held {
 		current[h.ID] = h.Fence
 	}
-	s.unheld.mu.Lock()
-	defer s.unheld.mu.Unlock()
-	before := s.unheld.since
-	s.unheld.since = make(map[job.ID]missing, len(before))
-	for id, m := range before {
-		if m.worker != worker {
-			s.unheld.since[id] = m
-		}
-	}
 	var missed []job.Job
 	for _, j := range running {
-		if f, held := current[j.ID]; held && f == j.Fence {
-			continue
+		given := j.StartedAt
+		if w.StartedAt.After(given) {
+			given = w.StartedAt
 		}
-		m := before[j.ID]
-		if m.worker != worker || m.fence != j.Fence {
-			m = missing{worker: worker, fence: j.Fence, since: tx.Now()}
-		}
-		s.unheld.since[j.ID] = m
-		if tx.Now().Sub(m.since) > s.opt.Session {
+		if f, known := current[j.ID]; (!known || f != j.Fence) && tx.Now().Sub(given) > s.opt.Session {
 			missed = append(missed, j)
 		}
 	}
@@ -196,6 +177,9 @@ func (s *Service) Orders(ctx context.Context, worker string, wait time.Duration)
 		var stops []job.Order
 		err := s.st.Read(ctx, func(tx store.ReadTx) error {
 			stops = nil
+			if err := s.moving(ctx, tx); err != nil {
+				return err
+			}
 			running, err := tx.RunningOn(ctx, worker)
 			for _, j := range running {
 				if o := order(j, worker, j.Fence); o.Do != job.Carry {

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/job"
@@ -149,10 +150,10 @@ func (s *Service) startAll(ctx context.Context, tx store.Tx, w store.Worker, cho
 
 // givenBack reports whether the next attempt of a job has a row already,
 // because its number was claimed and given back. Every claim raises both
-// numbers by one and giving back lowers only the attempt, so that most jobs
-// need no look.
+// numbers by one, a restore adds whole eras to the fence, and giving back lowers
+// only the attempt, so that most jobs need no look.
 func givenBack(ctx context.Context, tx store.ReadTx, j job.Job) (bool, error) {
-	if int64(j.Fence) == int64(j.Attempt) {
+	if int64(j.Fence)&(1<<eraBits-1) == int64(j.Attempt) {
 		return false, nil
 	}
 	as, err := tx.Attempts(ctx, j.Tenant, j.ID)
@@ -166,6 +167,9 @@ func givenBack(ctx context.Context, tx store.ReadTx, j job.Job) (bool, error) {
 func (s *Service) choose(ctx context.Context, tx store.ReadTx, w store.Worker, free job.Offer, max int) ([]Candidate, error) {
 	if w.Draining {
 		return nil, nil
+	}
+	if why, err := s.frozen(ctx, tx); err != nil || why != "" {
+		return nil, err
 	}
 	lanes, err := tx.Lanes(ctx)
 	if err != nil {
@@ -189,8 +193,10 @@ func (s *Service) choose(ctx context.Context, tx store.ReadTx, w store.Worker, f
 	if turn.Reserved, err = s.reservation(ctx, tx, w.Worker, tooBig); err != nil {
 		return nil, err
 	}
-	if turn.Used, err = tx.Usage(ctx); err != nil {
-		return nil, fmt.Errorf("read usage: %w", err)
+	if shared(byID, fit) {
+		if turn.Used, err = tx.Usage(ctx); err != nil {
+			return nil, fmt.Errorf("read usage: %w", err)
+		}
 	}
 	heads, err := tx.Heads(ctx, fit, max)
 	if err != nil {
@@ -203,10 +209,16 @@ func (s *Service) choose(ctx context.Context, tx store.ReadTx, w store.Worker, f
 	return turn.Pick(candidates), nil
 }
 
+// shared reports whether more than one tenant wants this turn: only then is it
+// of interest who uses how much already.
+func shared(byID map[store.LaneID]store.Lane, lanes []store.LaneID) bool {
+	return slices.ContainsFunc(lanes, func(id store.LaneID) bool { return byID[id].Tenant != byID[lanes[0]].Tenant })
+}
+
 // reservation returns the job that this worker makes room for: the first of
 // those that would fit if the worker were empty, once it has waited too long.
 func (s *Service) reservation(ctx context.Context, tx store.ReadTx, worker string, tooBig []store.LaneID) (*store.Head, error) {
-	if len(tooBig) == 0 {
+	if len(tooBig) == 0 || s.reserved.quiet(worker, tx.Now()) {
 		return nil, nil
 	}
 	heads, err := tx.Heads(ctx, tooBig, 1)
@@ -224,6 +236,7 @@ func (s *Service) reservation(ctx context.Context, tx store.ReadTx, worker strin
 		return nil, fmt.Errorf("read job %s: %w", first.ID, err)
 	}
 	if tx.Now().Sub(j.QueuedAt) < reserveAfter || !s.reserved.take(first.ID, worker, tx.Now()) {
+		s.reserved.hush(worker, tx.Now())
 		return nil, nil
 	}
 	return &first, nil

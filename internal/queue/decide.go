@@ -19,6 +19,10 @@ type change struct {
 	// attempt is the attempt that changes with the job, nil for none.
 	attempt    *job.Attempt
 	newAttempt bool // attempt has no row yet
+	// earlier are attempts before it that change too, earliest first.
+	earlier []job.Attempt
+	// rows is how many attempts of the job have a row, if earlier is set.
+	rows int
 	// returned marks a lost attempt that runs again: the job passes QUEUED.
 	returned bool
 	events   []job.Event

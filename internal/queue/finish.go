@@ -61,6 +61,9 @@ func distinct(ends []job.Ending, rest []int) (batch, later []int) {
 // written keeps nobody else's.
 func (s *Service) finishBatch(ctx context.Context, ends []job.Ending, batch []int, errs []error) {
 	err := s.write(ctx, func(tx store.Tx) (wakes, error) {
+		if err := s.moving(ctx, tx); err != nil {
+			return 0, err
+		}
 		e := ending{tx: tx, ends: ends, chance: s.opt.Rand, errs: errs}
 		return e.all(ctx, batch)
 	})
@@ -150,6 +153,9 @@ func (e *ending) takeBack(ctx context.Context, batch []int, jobs map[job.ID]job.
 // finishOne decides what the report of an end does to a job; a nil change means
 // that there is nothing to do.
 func finishOne(j job.Job, history []job.Attempt, end job.Ending, now time.Time, chance float64) (*change, error) {
+	if beforeRestore(end.Fence, j.Fence) {
+		return nil, attachAgain(j.ID)
+	}
 	if j.Fence != end.Fence || len(history) == 0 {
 		return nil, fenced(j, end.Fence)
 	}

@@ -1,10 +1,13 @@
 package queue
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/job"
@@ -16,15 +19,24 @@ const (
 	promoteBatch = 500
 	// forgetAfter is how long a worker that is gone stays listed for people.
 	forgetAfter = 24 * time.Hour
-	// leaseSweeps is the leader's lease in sweeps: two may be late.
-	leaseSweeps = 3
+	// gapSweeps is for how many sweeps nobody may have led for the next leader
+	// to go on with the term of the last.
+	gapSweeps = 3
+	// metaTerm holds the term of the leader, for the next one.
+	metaTerm = "term"
 	// dutyTimeout keeps a stalled store from stopping the leader for good.
 	dutyTimeout = 15 * time.Second
 )
 
 // Maintain runs the leader's duties until ctx ends: promote jobs that are due,
-// release the jobs of lost workers. Every process runs it; one leads.
+// release the jobs of lost workers. Every process runs it; one leads. It also
+// hears what the other processes have done.
 func (s *Service) Maintain(ctx context.Context) error {
+	var listening sync.WaitGroup
+	defer listening.Wait()
+	if others, shared := s.st.(store.Notifier); shared {
+		listening.Go(func() { s.listen(ctx, others) })
+	}
 	var l leader
 	for {
 		due := s.bells.due.next()
@@ -49,44 +61,102 @@ func (s *Service) Maintain(ctx context.Context) error {
 	}
 }
 
-// leader is what a process knows of its own term.
-type leader struct {
-	// since is when its term began, by the store's clock; zero before the first.
-	// No worker counts as silent for longer: that nobody answered it may have
-	// been our own outage.
-	since time.Time
-	last  time.Time // its latest duty
+// listen wakes who waits here for what other processes do, until ctx ends.
+func (s *Service) listen(ctx context.Context, others store.Notifier) {
+	for ctx.Err() == nil {
+		err := others.Listen(ctx, func(kinds uint8) { s.bells.ring(wakes(kinds)) })
+		if ctx.Err() != nil {
+			return
+		}
+		slog.WarnContext(ctx, "hints of other servers are not heard", "error", err)
+		timer := s.lookAgain()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
 }
 
-// serve begins a new term when there was none, or when the process did nothing
-// for longer than a lease: it was stopped, the machine slept, a clock jumped.
-func (l *leader) serve(now time.Time, lease time.Duration) {
-	if l.since.IsZero() || now.Sub(l.last) > lease {
-		l.since = now
+// leader is what a process knows of the term in which it leads. A term goes on
+// from leader to leader for as long as somebody leads; it is kept in the store.
+type leader struct {
+	// since is when the term began, by the store's clock; zero when this process
+	// does not lead. No worker counts as silent for longer: that nobody answered
+	// it may have been our own outage.
+	since time.Time
+	last  time.Time // the latest duty of anybody
+	kept  time.Time // what is stored as last
+}
+
+// term is a leader's, as it is stored.
+type term struct {
+	Since time.Time `json:"since"`
+	Last  time.Time `json:"last"`
+}
+
+// serve goes on with the term, and begins a new one when nobody led for longer
+// than gap: everything was down, a machine slept, a clock jumped.
+func (l *leader) serve(ctx context.Context, tx store.Tx, sweep time.Duration) error {
+	now := tx.Now()
+	if l.since.IsZero() {
+		text, err := tx.Meta(ctx, metaTerm)
+		if err != nil {
+			return fmt.Errorf("read the leader's term: %w", err)
+		}
+		var t term
+		// A term that cannot be read is as good as none.
+		if text != "" && json.Unmarshal([]byte(text), &t) == nil {
+			l.since, l.last, l.kept = t.Since, t.Last, t.Last
+		}
+	}
+	if l.since.IsZero() || l.since.After(now) || now.Sub(l.last) > gapSweeps*sweep {
+		l.since, l.kept = now, time.Time{}
 	}
 	l.last = now
+	if age := now.Sub(l.kept); 0 <= age && age < sweep/2 {
+		return nil
+	}
+	text, err := json.Marshal(term{l.since, now})
+	if err == nil {
+		err = tx.SetMeta(ctx, metaTerm, string(text))
+	}
+	if err != nil {
+		return fmt.Errorf("keep the leader's term: %w", err)
+	}
+	l.kept = now
+	return nil
 }
 
-// errNotLeader ends the duties of a process that has lost the lease.
-var errNotLeader = errors.New("another process leads")
+var (
+	// errNotLeader ends the duties of a process that has lost the lease.
+	errNotLeader = errors.New("another process leads")
+	// errFrozen ends the duties in an installation that is frozen.
+	errFrozen = errors.New("the installation is frozen")
+)
+
+// idle reports whether an error means that there is nothing to do for now.
+func idle(err error) bool { return errors.Is(err, errNotLeader) || errors.Is(err, errFrozen) }
 
 // maintain does what is due, and returns when to look again.
 func (s *Service) maintain(ctx context.Context, l *leader) (time.Duration, error) {
+	// Half a sweep: a leader that dies is followed, and what was lost with it
+	// found, within two.
+	next := s.opt.Sweep / 2
 	if err := s.prepareOnce(ctx); err != nil {
-		return s.opt.Sweep, err
+		return next, err
 	}
 	err := s.promoteDue(ctx, l)
-	if !errors.Is(err, errNotLeader) {
+	if !idle(err) {
 		err = errors.Join(err, s.loseOrphans(ctx, l), s.forgetWorkers(ctx, l))
 	}
-	if errors.Is(err, errNotLeader) {
-		l.since = time.Time{}
-		return s.opt.Sweep, nil
+	if idle(err) {
+		*l = leader{}
+		return next, nil
 	}
 	if err != nil {
-		return s.opt.Sweep, err
+		return next, err
 	}
-	next := s.opt.Sweep
 	err = s.st.Read(ctx, func(tx store.ReadTx) error {
 		at, err := tx.NextDue(ctx)
 		switch {
@@ -108,18 +178,29 @@ func (s *Service) maintain(ctx context.Context, l *leader) (time.Duration, error
 func (s *Service) duty(ctx context.Context, l *leader, fn func(store.Tx) (wakes, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, dutyTimeout)
 	defer cancel()
-	lease := leaseSweeps * s.opt.Sweep
-	return s.write(ctx, func(tx store.Tx) (wakes, error) {
-		leads, err := tx.Lead(ctx, s.opt.Name, lease)
+	before := *l
+	err := s.write(ctx, func(tx store.Tx) (wakes, error) {
+		*l = before // the transaction may run again
+		// Two duties may be late before another process takes over.
+		leads, err := tx.Lead(ctx, s.opt.Name, s.opt.Sweep*3/2)
 		if err != nil {
 			return 0, fmt.Errorf("take the leader's lease: %w", err)
 		}
 		if !leads {
 			return 0, errNotLeader
 		}
-		l.serve(tx.Now(), lease)
+		if why, err := s.frozen(ctx, tx); err != nil || why != "" {
+			return 0, cmp.Or(err, errFrozen)
+		}
+		if err := l.serve(ctx, tx, s.opt.Sweep); err != nil {
+			return 0, err
+		}
 		return fn(tx)
 	})
+	if err != nil {
+		*l = before
+	}
+	return err
 }
 
 // promoteDue queues the jobs whose time has come.
@@ -136,7 +217,7 @@ func (s *Service) promoteDue(ctx context.Context, l *leader) error {
 			w, promoted, err = promoteAll(ctx, tx, ids)
 			return w, err
 		})
-		if err != nil && len(ids) > 1 && !errors.Is(err, errNotLeader) {
+		if err != nil && len(ids) > 1 && !idle(err) {
 			// One row that cannot be changed must not keep the others.
 			err = s.promoteEach(ctx, l, ids)
 			promoted = 0

@@ -113,17 +113,45 @@ const (
 	// reserveFor is how long a worker that has stopped asking keeps its turn;
 	// until then no second worker leaves its gaps open for the same job.
 	reserveFor = 10 * time.Minute
+	// reserveLook is how often a busy worker looks for a job to make room for:
+	// seldom against the wait of such a job, for to look costs a read of every
+	// lane that does not fit.
+	reserveLook = 5 * time.Second
 )
 
 // reservations remember which worker makes room for which job.
 type reservations struct {
-	mu sync.Mutex
-	by map[job.ID]reservation
+	mu    sync.Mutex
+	by    map[job.ID]reservation
+	looks map[string]time.Time // when a worker last found that it makes room for nothing
 }
 
 type reservation struct {
 	worker string
 	until  time.Time
+}
+
+// quiet reports whether worker found nothing to make room for a moment ago.
+func (r *reservations) quiet(worker string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at, looked := r.looks[worker]
+	return looked && now.Sub(at) >= 0 && now.Sub(at) < reserveLook
+}
+
+// hush keeps worker from looking again for a while.
+func (r *reservations) hush(worker string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.looks == nil {
+		r.looks = make(map[string]time.Time)
+	}
+	for other, at := range r.looks {
+		if now.Sub(at) >= reserveLook {
+			delete(r.looks, other)
+		}
+	}
+	r.looks[worker] = now
 }
 
 // take reports whether worker makes room for the job.

@@ -24,10 +24,10 @@ type Service struct {
 	opt Options
 
 	prepared atomic.Bool
+	thawed   thawed
 	bells    bells
 	ends     gathered
 	told     told
-	unheld   unheld
 	reserved reservations
 }
 
@@ -97,8 +97,11 @@ func (s *Service) write(ctx context.Context, fn func(store.Tx) (wakes, error)) e
 		w, err = fn(tx)
 		return err
 	})
-	if err == nil {
+	if err == nil && w != 0 {
 		s.bells.ring(w)
+		if others, shared := s.st.(store.Notifier); shared {
+			others.Notify(uint8(w))
+		}
 	}
 	return err
 }
@@ -172,6 +175,13 @@ func apply(ctx context.Context, tx store.Tx, changes ...*change) (wakes, error) 
 		}
 		jobs = append(jobs, c.job)
 		events = append(events, c.events...)
+		for _, a := range c.earlier {
+			if a.Number > c.rows {
+				added = append(added, a)
+			} else {
+				changed = append(changed, a)
+			}
+		}
 		if c.attempt != nil && c.newAttempt {
 			added = append(added, *c.attempt)
 		} else if c.attempt != nil {

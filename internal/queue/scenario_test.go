@@ -176,6 +176,10 @@ func (s *stage) do(line string) string {
 		err = s.q.ResumeWorker(ctx, args[0], actor)
 	case "forget":
 		err = s.q.ForgetWorker(ctx, args[0], actor)
+	case "restore":
+		err = s.restore(opt["why"])
+	case "thaw":
+		err = s.q.Thaw(ctx, actor)
 	case "pause":
 		err = s.q.PauseQueue(ctx, args[0], actor)
 	case "resume":
@@ -210,6 +214,17 @@ func (s *stage) do(line string) string {
 		return s.show(j)
 	}
 	return ""
+}
+
+// restore does to the store what a restore of a backup taken now does.
+func (s *stage) restore(why string) error {
+	return s.st.Write(s.t.Context(), func(tx store.Tx) error {
+		jobs, _, err := tx.Jobs(s.t.Context(), store.JobQuery{States: []job.State{job.Pending, job.Queued, job.Running}, Limit: 500})
+		for i := range jobs {
+			jobs[i].Fence += 1 << 40
+		}
+		return errors.Join(err, tx.SaveJobs(s.t.Context(), jobs), tx.SetMeta(s.t.Context(), "frozen", why))
+	})
 }
 
 func (s *stage) submit(t job.Tenant, name string, opt map[string]string) string {

@@ -165,6 +165,9 @@ func otherBody(spec job.Spec, who string) error {
 func (s *Service) insert(ctx context.Context, t job.Tenant, batch []submission) ([]Submitted, error) {
 	var out []Submitted
 	err := s.write(ctx, func(tx store.Tx) (wakes, error) {
+		if err := s.moving(ctx, tx); err != nil {
+			return 0, err
+		}
 		out = make([]Submitted, len(batch))
 		inBatch := make(map[string]int)
 		var fresh []int
