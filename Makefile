@@ -10,13 +10,22 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BIN := bin/nanoos
 
+# $(call build,OUT,PLATFORM) builds nanoos with the small supervisor of its platform
+# inside, see docs/adr/0009. The bytes of the supervisor depend on its source alone. A
+# plain `go build ./cmd/nanoos` works too: its runs start more slowly.
+define build
+	$(2) go build -tags '' -trimpath -buildvcs=false -ldflags '-s -w' \
+		-o internal/executor/carried/$$($(2) go env GOOS)_$$($(2) go env GOARCH) ./cmd/nanoos-supervise
+	$(2) go build -tags carried -ldflags '$(LDFLAGS)' -o $(1) ./cmd/nanoos
+endef
+
 .PHONY: help
 help: ## print this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/nanoos
-	go build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/nanoos
+	$(call build,$(BIN))
 
 .PHONY: demo
 demo: build ## run silicon (Quantum ESPRESSO) and aluminium (LAMMPS) through one node
@@ -24,7 +33,8 @@ demo: build ## run silicon (Quantum ESPRESSO) and aluminium (LAMMPS) through one
 	@scripts/demo.sh
 
 .PHONY: test
-test: ## everything: engines installed, format, vet, unit tests, real codes, crash tests, other platforms
+test: export GOFLAGS = -tags=carried
+test: build ## everything: engines installed, format, vet, unit tests, real codes, crash tests, other platforms
 	@scripts/engines.sh $(if $(CI),--required)
 	@scripts/test.sh
 
@@ -48,8 +58,8 @@ bench: build ## submit, pickup and drain beside the limit of this machine
 
 .PHONY: cross
 cross: ## build for the other platforms
-	GOOS=darwin GOARCH=arm64 go build -o /dev/null ./cmd/nanoos
-	GOOS=linux GOARCH=arm64 go build -o /dev/null ./cmd/nanoos
+	$(call build,/dev/null,GOOS=darwin GOARCH=arm64)
+	$(call build,/dev/null,GOOS=linux GOARCH=arm64)
 
 .PHONY: golden
 golden: ## rewrite the golden files after a reviewed change

@@ -35,6 +35,7 @@ job                                                 < artifact, executor, auth
 job, auth                                           < store
 job, crystal, engine/mock                           < engine
 executor, engine/mock                               < early
+executor                                            < cmd/nanoos-supervise
 job, auth, store                                    < store/sqlite, store/postgres, store/storetest
 NONE                                                < store/postgres/pgtest, faultproxy
 job, crystal, engine                                < engine/qe, engine/lammps

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -35,7 +36,32 @@ func TestMain(m *testing.M) {
 			os.Exit(starter(os.Args[2:]))
 		}
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := os.RemoveAll(small.dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(code)
+	}))
+}
+
+// small is where the supervisor that a release carries was built.
+var small struct {
+	sync.Once
+	dir string
+}
+
+// smallSupervisor is the supervisor that a release carries, built once.
+func smallSupervisor(t testing.TB) string {
+	t.Helper()
+	small.Do(func() {
+		dir, err := os.MkdirTemp("", "nanoos-supervise-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		small.dir = dir
+		goBuild(t, filepath.Join(dir, "supervise"), "../../cmd/nanoos-supervise")
+	})
+	return filepath.Join(small.dir, "supervise")
 }
 
 // crashAt returns a hook that kills the process at a point.

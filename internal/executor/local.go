@@ -19,9 +19,10 @@ import (
 type LocalOptions struct {
 	// StateDir holds the attempts; it must be on a local file system.
 	StateDir string
-	// SupervisorArgv is the command that becomes a supervisor; empty means this
-	// program's own, which must call Main first. The program in it is copied
-	// into the state directory, so an upgrade does not disturb what runs (R2).
+	// SupervisorArgv is the command that becomes a supervisor; empty means the
+	// one that this program carries, or else this program itself, which must call
+	// Main first. The program in it is copied into the state directory, so an
+	// upgrade does not disturb what runs (R2).
 	SupervisorArgv []string
 	// KillGrace is the time between SIGTERM and SIGKILL for tasks that say
 	// nothing; zero means 30 s.
@@ -37,6 +38,7 @@ type Local struct {
 	attempts     string
 	trash        string
 	argv         []string
+	program      *os.File // argv[0], locked as long as we may start it
 	grace        time.Duration
 	host, boot   string
 	groups       groupParents
@@ -87,8 +89,8 @@ func newLocal(opt LocalOptions, networkFS func(string) (string, error)) (*Local,
 			return nil, err
 		}
 	}
-	if l.argv, err = keepBinary(state, opt.SupervisorArgv); err != nil {
-		return nil, err
+	if err := l.keepProgram(filepath.Join(state, "bin"), opt.SupervisorArgv); err != nil {
+		return nil, fmt.Errorf("keep supervisor program: %w", err)
 	}
 	keepDescriptors()
 	l.groups, l.capabilities = findGroups(opt.Cgroup)

@@ -34,7 +34,10 @@ func setup(t testing.TB, opts ...func(*LocalOptions)) *bench {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
-	b := &bench{t: t, ctx: ctx, opt: LocalOptions{StateDir: t.TempDir(), KillGrace: 300 * time.Millisecond}}
+	b := &bench{t: t, ctx: ctx, opt: LocalOptions{
+		StateDir: t.TempDir(), KillGrace: 300 * time.Millisecond,
+		SupervisorArgv: []string{smallSupervisor(t), superviseCommand},
+	}}
 	for _, o := range opts {
 		o(&b.opt)
 	}

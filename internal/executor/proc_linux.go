@@ -248,6 +248,11 @@ func residentSize(pid int) (anonymous, shared int64) {
 	return anonymous, shared
 }
 
+// syncData flushes what was written into a place that is allocated and durable
+// already, without the times of the file, which would cost a commit of the file
+// system's journal.
+func syncData(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
+
 // becomeSubreaper makes every orphan below this process its child.
 func becomeSubreaper() error {
 	return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -304,6 +309,21 @@ func keepDescriptors() {
 			unix.CloseOnExec(fd)
 		}
 	}
+}
+
+// programRuns reports whether a process executes the file.
+func programRuns(path string) bool {
+	program, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	for pid := range allPIDs() {
+		exe, err := os.Stat(filepath.Join("/proc", strconv.Itoa(pid), "exe"))
+		if err == nil && os.SameFile(program, exe) {
+			return true
+		}
+	}
+	return false
 }
 
 // landlockLevel is the version of the kernel's Landlock interface, 0 without.

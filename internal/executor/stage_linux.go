@@ -97,6 +97,7 @@ type child struct {
 	groups    [3]uintptr // tasks files of v1 groups; 0 for none
 	clone     cloneArgs
 
+	mask    uint64  // all signals, then those that were blocked before
 	self    [8]byte // "0": whoever writes it
 	ready   [8]byte
 	none    [4]uint64 // an empty signal set, and the default disposition
@@ -109,38 +110,36 @@ type cloneArgs struct {
 	flags, pidFD, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
 
-// start forks on a thread whose signals are blocked, so that no handler of the
-// Go runtime can run in the child.
 func (c *child) start() (int, syscall.Errno) {
 	syscall.ForkLock.Lock()
 	defer syscall.ForkLock.Unlock()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	all, old := ^uint64(0), uint64(0)
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	c.mask = ^uint64(0)
 	pid, errno := c.fork()
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 	runtime.KeepAlive(c)
 	return int(pid), errno
 }
 
-// fork returns in the parent only. Where clone3 is refused (old kernels and
-// container filters), clone does without the control group.
+// fork returns in the parent only. Signals are blocked meanwhile, so that no
+// handler of the Go runtime can run in the child; and since nothing in here is a
+// place where the scheduler may step in, it stays on one thread, without the
+// second one that the runtime keeps for a locked thread. Where clone3 is refused
+// (old kernels and container filters), clone does without the control group.
 //
 //go:nosplit
 //go:noinline
 //go:norace
 //go:nocheckptr
 func (c *child) fork() (pid uintptr, errno syscall.Errno) {
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&c.mask)), uintptr(unsafe.Pointer(&c.mask)), 8, 0, 0)
 	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&c.clone)), unsafe.Sizeof(c.clone), 0, 0, 0, 0)
 	if errno != 0 {
 		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	}
-	if errno != 0 || pid != 0 {
-		return pid, errno
+	if errno == 0 && pid == 0 {
+		c.run()
 	}
-	c.run()
-	return 0, 0
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&c.mask)), 0, 8, 0, 0)
+	return pid, errno
 }
 
 // run is the child's life.

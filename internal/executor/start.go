@@ -35,14 +35,34 @@ func (l *Local) prepare(ctx context.Context, d attemptDir, t Task) error {
 			return fmt.Errorf("stage files: %w", err)
 		}
 	}
-	if err := writeRecord(d.file(specFile), l.specOf(t)); err != nil {
-		return fmt.Errorf("write spec: %w", err)
+	if err := d.describe(l.specOf(t)); err != nil {
+		return err
 	}
 	// The names of the directories above are durable too.
 	for _, up := range []string{filepath.Dir(string(d)), l.attempts} {
 		if err := syncDir(up); err != nil {
 			return fmt.Errorf("flush attempt directory: %w", err)
 		}
+	}
+	return nil
+}
+
+// describe writes the spec and makes the slot of the exit record. Both are
+// flushed; their names become durable with that of the start record, which is
+// in the same directory and flushed before anything runs.
+func (d attemptDir) describe(s spec) error {
+	slot, err := createSlot(d.file(exitFile))
+	if err != nil {
+		return fmt.Errorf("prepare exit record: %w", err)
+	}
+	defer slot.Close()
+	f, err := placeRecord(d.file(specFile), s)
+	if err != nil {
+		return fmt.Errorf("write spec: %w", err)
+	}
+	defer f.Close()
+	if err := errors.Join(f.Sync(), slot.Sync()); err != nil {
+		return fmt.Errorf("flush spec and exit record: %w", err)
 	}
 	return nil
 }

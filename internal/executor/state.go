@@ -3,11 +3,8 @@ package executor
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -53,68 +50,6 @@ func HostID(stateDir string) (string, error) {
 		return "", fmt.Errorf("host id: %w", err)
 	}
 	return id, nil
-}
-
-// keepBinary copies the supervisor's program to a name made of its content. A
-// copy and no link: a link would change with a program that is written over in
-// place.
-func keepBinary(state string, argv []string) ([]string, error) {
-	if len(argv) == 0 {
-		argv = []string{"/proc/self/exe", superviseCommand}
-	}
-	program := argv[0]
-	if program == "/proc/self/exe" {
-		exe, err := os.Executable()
-		if err != nil {
-			return nil, fmt.Errorf("find own program: %w", err)
-		}
-		program = exe
-		if _, err := os.Stat("/proc/self/exe"); err == nil {
-			program = "/proc/self/exe" // right even if the file was replaced since
-		}
-	}
-	src, err := os.Open(program)
-	if err != nil {
-		return nil, fmt.Errorf("open supervisor program: %w", err)
-	}
-	defer src.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, src); err != nil {
-		return nil, fmt.Errorf("read supervisor program: %w", err)
-	}
-	bin := filepath.Join(state, "bin")
-	kept := filepath.Join(bin, hex.EncodeToString(h.Sum(nil)[:16]))
-	argv = append([]string{kept}, argv[1:]...)
-	if _, err := os.Stat(kept); err == nil {
-		return argv, nil
-	}
-	if err := os.MkdirAll(bin, 0o700); err != nil {
-		return nil, fmt.Errorf("keep supervisor program: %w", err)
-	}
-	if err := copyProgram(src, kept); err != nil {
-		return nil, fmt.Errorf("keep supervisor program: %w", err)
-	}
-	return argv, nil
-}
-
-func copyProgram(src *os.File, path string) error {
-	if _, err := src.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	dst, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(dst.Name())
-	if _, err := io.Copy(dst, src); err != nil {
-		dst.Close()
-		return err
-	}
-	err = errors.Join(dst.Chmod(0o500), dst.Sync(), dst.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(dst.Name(), path)
 }
 
 func (l *Local) emptyTrash() error {

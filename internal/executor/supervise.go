@@ -67,8 +67,6 @@ type supervisor struct {
 	wake     chan os.Signal // SIGUSR1: look for a stop request
 	// at marks the points at which a crash is tested.
 	at func(point string)
-	// ready waits for the slot of the exit record.
-	ready func() error
 }
 
 // supervise handles one attempt from the command line to the exit record.
@@ -115,9 +113,11 @@ func (s *supervisor) begin() error {
 	if _, endErr := readEnding(s.dir.file(exitFile)); err == nil || endErr == nil {
 		return errBusy
 	}
-	s.ready = inBackground(s.prepareSlot)
+	if s.slot, err = os.OpenFile(s.dir.file(exitFile), os.O_RDWR, 0); err != nil {
+		return fmt.Errorf("open exit record: %w", err)
+	}
 	if err := becomeSubreaper(); err != nil {
-		return errors.Join(fmt.Errorf("become subreaper: %w", err), s.ready())
+		return fmt.Errorf("become subreaper: %w", err)
 	}
 	s.tree.own = true
 	s.tree.group = s.makeGroup()
@@ -131,30 +131,6 @@ func (s *supervisor) begin() error {
 		}
 	}
 	return nil
-}
-
-// prepareSlot makes the place of the exit record durable.
-func (s *supervisor) prepareSlot() (err error) {
-	if s.slot, err = createSlot(s.dir.file(exitFile)); err != nil {
-		return fmt.Errorf("prepare exit record: %w", err)
-	}
-	if err := s.slot.Sync(); err != nil {
-		return fmt.Errorf("flush exit record: %w", err)
-	}
-	return nil
-}
-
-// inBackground runs do beside the caller, who must call the function returned:
-// it waits for do and may be called again. So a start waits for the disk while
-// it does the rest.
-func inBackground(do func() error) (wait func() error) {
-	done := make(chan struct{})
-	var err error
-	go func() {
-		defer close(done)
-		err = do()
-	}()
-	return func() error { <-done; return err }
 }
 
 // open takes the lock and opens what every supervisor needs.
@@ -205,7 +181,7 @@ func (s *supervisor) step(i int) (goOn bool, err error) {
 	if s.stopRequested(bootClock()) {
 		s.exit.Cause = s.stopper.cause
 		s.shake.reply(nil)
-		return false, s.ready()
+		return false, nil
 	}
 	st, err := s.prepare(i)
 	if err != nil && i == 0 {
@@ -225,7 +201,7 @@ func (s *supervisor) step(i int) (goOn bool, err error) {
 	s.ended(status)
 	last := i == len(s.spec.Steps)-1
 	goOn = status.Exited() && status.ExitStatus() == 0 && s.exit.Cause == job.CauseNone
-	if last || !goOn {
+	if (last || !goOn) && !s.gone() {
 		s.recordSoon()
 	}
 	if err := s.clear(); err != nil || !goOn {
@@ -246,9 +222,7 @@ func (s *supervisor) prepare(i int) (*stage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start stage: %w", err)
 	}
-	bound := inBackground(func() error { return s.bind(st.pid) })
-	err = s.announce(i, st.pid)
-	if err = cmp.Or(bound(), s.ready(), err); err != nil {
+	if err = cmp.Or(s.bind(st.pid), s.announce(i, st.pid)); err != nil {
 		st.close()
 		err = errors.Join(err, s.clear())
 		if i == 0 {
@@ -476,8 +450,7 @@ func (s *supervisor) beat(now time.Duration) {
 // gives its children to us only afterwards, so one pass is not enough.
 func (s *supervisor) clear() error {
 	for pause := time.Millisecond; ; pause = min(2*pause, tick) {
-		s.reap()
-		if s.tree.own && childless() && len(s.tree.group.members()) == 0 && !killSession(s.tree.root) {
+		if s.gone() && !killSession(s.tree.root) {
 			return nil
 		}
 		if s.tree.kill() == 0 && !s.tree.own {
@@ -488,6 +461,12 @@ func (s *supervisor) clear() error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// gone reports whether the leader certainly left nothing.
+func (s *supervisor) gone() bool {
+	s.reap()
+	return s.tree.own && childless() && len(s.tree.group.members()) == 0
 }
 
 // childless reports whether no child is left, not even one to wait for. Below a
@@ -510,7 +489,9 @@ func (s *supervisor) ended(status unix.WaitStatus) {
 	if s.exit.Cause == job.CauseNone && bad && s.tree.group.oomKills() > 0 {
 		s.exit.Cause = job.CauseOOM
 	}
-	s.exit.DiskFull = diskFull(s.dir.file(workDir))
+	if bad { // looking costs a file in the work directory
+		s.exit.DiskFull = diskFull(s.dir.file(workDir))
+	}
 }
 
 // recordSoon writes the provisional record, so that the leader's end is known

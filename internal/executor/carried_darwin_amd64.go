@@ -1,0 +1,10 @@
+//go:build carried
+
+package executor
+
+import _ "embed"
+
+// carriedSupervisor is cmd/nanoos-supervise, built for this platform.
+//
+//go:embed carried/darwin_amd64
+var carriedSupervisor []byte
