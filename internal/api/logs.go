@@ -135,12 +135,19 @@ func noLog(j job.Job, l logRequest) error {
 }
 
 // openLog opens the growing output of an attempt that runs here, or the stored
-// one; nil when there is neither.
+// one, or what a worker elsewhere has sent so far; nil when there is neither.
 func (s *Server) openLog(ctx context.Context, l logRequest) (io.ReadSeekCloser, error) {
 	if f := s.openLive(l); f != nil {
 		return f, nil
 	}
-	return s.openStored(ctx, l)
+	stored, err := s.openStored(ctx, l)
+	if stored != nil || err != nil {
+		return stored, err
+	}
+	if f := s.live.open(l.id, l.attempt, l.stream); f != nil {
+		return f, nil
+	}
+	return nil, nil
 }
 
 func (s *Server) openLive(l logRequest) io.ReadSeekCloser {
@@ -283,6 +290,8 @@ type follower struct {
 	skip int64 // bytes of the text that the reader has
 	at   int64 // position in the log of the attempt
 	live io.ReadSeekCloser
+	// remote says that the output grows on another machine.
+	remote bool
 }
 
 // livePace is how often growing output is looked at, restPace how often the
@@ -346,8 +355,8 @@ func (f *follower) drain(over bool) error {
 			return err
 		}
 	}
-	if !over {
-		return nil
+	if err := f.drainShared(); err != nil || !over {
+		return err
 	}
 	stored, err := f.s.openStored(f.ctx, f.logRequest)
 	if stored == nil || err != nil {
@@ -355,6 +364,21 @@ func (f *follower) drain(over bool) error {
 	}
 	defer stored.Close()
 	return f.copy(stored)
+}
+
+// drainShared writes what a worker elsewhere has sent. It is opened anew every
+// time: the attempt may have a new owner by now, who sends it again.
+func (f *follower) drainShared() error {
+	if f.live != nil {
+		return nil
+	}
+	shared := f.s.live.open(f.id, f.attempt, f.stream)
+	f.remote = shared != nil
+	if shared == nil {
+		return nil
+	}
+	defer shared.Close()
+	return f.copy(shared)
 }
 
 // copy writes the log from position at on, without what the reader has.
@@ -419,7 +443,7 @@ func (f *follower) flush() error {
 
 func (f *follower) wait(changed <-chan struct{}) error {
 	pace := restPace
-	if f.live != nil {
+	if f.live != nil || f.remote {
 		pace = livePace
 	}
 	t := time.NewTimer(pace)

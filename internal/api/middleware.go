@@ -241,25 +241,37 @@ func (s *Server) known(r *http.Request) bool {
 // bodyTimeout bounds how long a document may take to arrive.
 const bodyTimeout = 60 * time.Second
 
-// onlyJSON refuses bodies of other types where a document is expected, so that
+// onlyJSON refuses bodies of other types than the one that is expected, so that
 // no form of another site can pose as one (T22), and compressed ones (T27).
 func (s *Server) onlyJSON(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 && r.Method != http.MethodGet && r.Method != http.MethodHead {
 			kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-			coding := r.Header.Get("Content-Encoding")
+			coding, want := r.Header.Get("Content-Encoding"), bodyKind(r)
 			switch {
 			case coding != "" && coding != "identity":
 				s.unsupported(w, r, "compressed bodies are not taken", "send it plain")
 				return
-			case r.Method != http.MethodPut && (err != nil || kind != "application/json"):
-				s.unsupported(w, r, fmt.Sprintf("the body must be JSON, not %q", shorten(kind)), "send the header: Content-Type: application/json")
+			case want != "" && (err != nil || kind != want):
+				s.unsupported(w, r, fmt.Sprintf("the body must be of type %s, not %q", want, shorten(kind)), "send the header: Content-Type: "+want)
 				return
 			}
 			setDeadline(http.NewResponseController(w).SetReadDeadline, bodyTimeout)
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// bodyKind is the type that a body must have; "" means any. None of them can be
+// sent by a form.
+func bodyKind(r *http.Request) string {
+	switch {
+	case r.Method == http.MethodPut:
+		return ""
+	case strings.HasPrefix(r.URL.Path, workerPath+"output/"):
+		return "application/octet-stream"
+	}
+	return "application/json"
 }
 
 func (s *Server) unsupported(w http.ResponseWriter, r *http.Request, message, fix string) {

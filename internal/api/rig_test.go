@@ -97,7 +97,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		opt.Token = new(sha256.Sum256([]byte(o.token)))
 	}
 	r.server = New(Deps{
-		Store: st, Queue: r.queue, Artifacts: files, Engines: engines, Inputs: inputs, Live: r.live,
+		Store: st, Queue: r.queue, Artifacts: files, Engines: engines, Inputs: inputs, Live: r.live, LiveDir: filepath.Join(dir, "live"),
 		Logger:     slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		EngineInfo: func(context.Context) []EngineInfo { return []EngineInfo{{Name: "mock", Available: true, Version: "1"}} },
 	}, opt)
@@ -334,4 +334,20 @@ func (r *rig) front(pass func(w http.ResponseWriter, q *http.Request, next http.
 	f := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { pass(w, q, r.server.Handler()) }))
 	r.Cleanup(f.Close)
 	return f.URL
+}
+
+// another is a client of a second server of the installation, on another machine.
+func (r *rig) another() *Client {
+	r.Helper()
+	deps := r.server.Deps
+	deps.Live, deps.Metrics = nil, nil
+	s := New(deps, r.server.opt)
+	h := httptest.NewServer(s.Handler())
+	c := NewClient(h.URL, r.client.token)
+	r.Cleanup(func() {
+		s.close(errors.New("the test is over"))
+		c.Close()
+		h.Close()
+	})
+	return c
 }

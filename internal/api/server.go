@@ -42,6 +42,9 @@ type Deps struct {
 	EngineInfo func(ctx context.Context) []EngineInfo
 	// Live has the growing logs of attempts that run here; nil: none do.
 	Live Live
+	// LiveDir keeps the growing output of attempts that run on other machines. All
+	// servers of an installation share it; empty: it is not kept.
+	LiveDir string
 	// Metrics are served beside the server's own: those of the store, of the worker.
 	Metrics []prometheus.Collector
 	// Ready says what else keeps the server from doing its work, such as a store
@@ -75,9 +78,13 @@ type Server struct {
 	handler http.Handler
 	metrics *metrics
 	streams *streamCap
-	pollCap *streamCap
-	polls   polls
-	prover  prover
+	// What serves workers on other machines.
+	pollCap     *streamCap
+	transferCap *streamCap
+	polls       polls
+	prover      prover
+	live        liveDir
+	printing    printers
 	// patience is how long a reader may take for one part of a stream.
 	patience time.Duration
 	// closing ends the streams when the server stops.
@@ -91,7 +98,8 @@ func New(deps Deps, opt Options) *Server {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		Deps: deps, opt: opt, mux: http.NewServeMux(), streams: newStreamCap(maxStreams, maxStreamsPerHost), pollCap: newStreamCap(maxPolls, maxPollsPerKey), patience: streamPatience,
+		Deps: deps, opt: opt, mux: http.NewServeMux(), streams: newStreamCap(maxStreams, maxStreamsPerHost), patience: streamPatience,
+		pollCap: newStreamCap(maxPolls, maxPollsPerKey), transferCap: newStreamCap(maxUploads, maxUploadsPerKey), live: liveDir(deps.LiveDir),
 		checker: checker{engines: deps.Engines, inputs: deps.Inputs, artifacts: deps.Artifacts},
 	}
 	s.prover.st = deps.Store
@@ -107,6 +115,8 @@ func New(deps Deps, opt Options) *Server {
 	s.workerRoutes()
 	s.engineRoutes()
 	s.workerProtocolRoutes()
+	s.workerFileRoutes()
+	s.workerOutputRoutes()
 	s.healthRoutes()
 	s.pageRoutes()
 	s.finishDocument()
@@ -140,6 +150,8 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	sweeping, stopSweeping := context.WithCancel(ctx)
+	defer stopSweeping()
 	stopped := make(chan struct{})
 	defer close(stopped)
 	wg.Go(func() {
@@ -156,6 +168,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			server.Close()
 		}
 	})
+	if s.live != "" {
+		wg.Go(func() { s.sweepLive(sweeping) })
+	}
 	err := server.Serve(l)
 	if ctx.Err() != nil && errors.Is(err, http.ErrServerClosed) {
 		return nil

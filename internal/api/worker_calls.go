@@ -233,12 +233,18 @@ func (s *Server) workerFinish(w http.ResponseWriter, r *http.Request) error {
 		}
 		ends, at = append(ends, e.Ending), append(at, i)
 	}
-	for i, err := range s.Queue.FinishAll(r.Context(), ends) {
+	errs := s.Queue.FinishAll(r.Context(), ends)
+	for i, err := range errs {
 		if err != nil {
 			out.Errors[at[i]] = wordsOf(r.Context(), err)
 		}
 	}
 	_ = reply(w, out) // to finish again is no error
+	for i, e := range ends {
+		if errs[i] == nil {
+			s.settled(context.WithoutCancel(r.Context()), e.ID, e.Fence)
+		}
+	}
 	return nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"iter"
@@ -131,7 +130,7 @@ func (d *Dir) Get(ctx context.Context, key string, from int64) (io.ReadCloser, I
 		}
 		return f, info, nil
 	}
-	return &checkedReader{f: f, sum: sha256.New(), info: info}, info, nil
+	return checkedReader{Verify(f, info.SHA256), f, key}, info, nil
 }
 
 // List implements Store.
@@ -211,18 +210,15 @@ func (c contextReader) Read(b []byte) (int, error) {
 
 // checkedReader compares the whole object with its hash at the end.
 type checkedReader struct {
-	f    *os.File
-	sum  hash.Hash
-	info Info
+	io.Reader
+	io.Closer
+	key string
 }
 
-func (c *checkedReader) Read(b []byte) (int, error) {
-	n, err := c.f.Read(b)
-	c.sum.Write(b[:n])
-	if errors.Is(err, io.EOF) && hex.EncodeToString(c.sum.Sum(nil)) != c.info.SHA256 {
-		return n, fmt.Errorf("artifact %s is damaged: its bytes do not match its hash %s", c.info.Key, c.info.SHA256)
+func (c checkedReader) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	if errors.Is(err, ErrDamaged) {
+		err = fmt.Errorf("artifact %s is damaged: %w", c.key, err)
 	}
 	return n, err
 }
-
-func (c *checkedReader) Close() error { return c.f.Close() }
