@@ -48,6 +48,10 @@ check: ## format, vet, import rules and unit tests: seconds, nothing to install
 race: ## unit tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -short -race ./...
 
+.PHONY: chaos
+chaos: ## 1 000 random kills (CHAOS_KILLS, CHAOS_SEED) of a cluster on real PostgreSQL, and nothing lost
+	@scripts/chaos.sh
+
 .PHONY: fuzz
 fuzz: ## fuzz every parser for FUZZTIME (30s) each
 	@scripts/fuzz.sh

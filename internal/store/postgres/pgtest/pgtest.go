@@ -25,6 +25,7 @@ import (
 // Cluster is a PostgreSQL server that belongs to a test.
 type Cluster struct {
 	bin, dir   string
+	env        []string
 	port       int
 	credential *syscall.Credential // nil: run as we are
 	databases  atomic.Int64
@@ -40,6 +41,9 @@ type Options struct {
 	Durable bool
 	// Settings are lines for the configuration file, such as "max_connections = 5".
 	Settings []string
+	// Env is added to the environment of the server, such as a library that
+	// moves its clock.
+	Env []string
 }
 
 // startTimeout bounds a start, with recovery on a busy machine.
@@ -171,7 +175,7 @@ func open(opt Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{bin: bin}
+	c := &Cluster{bin: bin, env: opt.Env}
 	if os.Geteuid() == 0 { // the server refuses to run as root
 		if c.credential, err = serverUser(); err != nil {
 			return nil, err
@@ -285,7 +289,7 @@ func (c *Cluster) startOnce() error {
 	}
 	defer log.Close()
 	cmd := exec.Command(filepath.Join(c.bin, "postgres"), "-D", c.data(), "-p", strconv.Itoa(c.port))
-	cmd.Dir, cmd.Stdout, cmd.Stderr = c.dir, log, log
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = c.dir, append(os.Environ(), c.env...), log, log
 	// An immediate shutdown when the test binary ends, however it ends.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.credential, Pdeathsig: syscall.SIGQUIT}
 	p := &process{cmd: cmd, done: make(chan struct{})}
