@@ -45,6 +45,8 @@ type layout struct {
 	lostAfter time.Duration
 	// private PostgreSQL, durable, for tests that harm it; others share a fast one.
 	private bool
+	// postgresEnv is added to the environment of a private PostgreSQL.
+	postgresEnv []string
 	// serverArgs and workerArgs are added to every command line.
 	serverArgs, workerArgs []string
 }
@@ -71,8 +73,10 @@ type cluster struct {
 type server struct {
 	*daemon
 	data   string
+	listen string
 	link   *faultproxy.Proxy // to the database
 	client *api.Client
+	token  string // empty on loopback
 }
 
 type workerHost struct {
@@ -87,20 +91,7 @@ var sharedPostgres pgtest.Shared
 // newCluster starts a cluster and waits until it serves.
 func newCluster(t *testing.T, l layout) *cluster {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("SKIPPED: needs real processes; not run with -short")
-	}
-	l.cpus = cmp.Or(l.cpus, 4)
-	l.lostAfter = cmp.Or(l.lostAfter, lostAfter)
-	c := &cluster{t: t, dir: dataDir(t), layout: l, retries: map[job.ID]int{}}
-	if l.private {
-		c.db = pgtest.Start(t, pgtest.Options{Durable: true})
-	} else {
-		c.db = sharedPostgres.Get(t)
-	}
-	c.dbURL = c.db.CreateDB(t)
-	c.env = []string{"NANOOS_CONFIG=" + c.configure()}
-	t.Cleanup(c.end)
+	c := newInstallation(t, l)
 	for range l.servers {
 		c.addServer()
 	}
@@ -111,6 +102,26 @@ func newCluster(t *testing.T, l layout) *cluster {
 		c.addWorker()
 	}
 	c.awaitWorkers(l.workers)
+	return c
+}
+
+// newInstallation is a database and a directory, without any process of ours.
+func newInstallation(t *testing.T, l layout) *cluster {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("SKIPPED: needs real processes; not run with -short")
+	}
+	l.cpus = cmp.Or(l.cpus, 4)
+	l.lostAfter = cmp.Or(l.lostAfter, lostAfter)
+	c := &cluster{t: t, dir: dataDir(t), layout: l, retries: map[job.ID]int{}}
+	if l.private {
+		c.db = pgtest.Start(t, pgtest.Options{Durable: true, Env: l.postgresEnv})
+	} else {
+		c.db = sharedPostgres.Get(t)
+	}
+	c.dbURL = c.db.CreateDB(t)
+	c.env = []string{"NANOOS_CONFIG=" + c.configure()}
+	t.Cleanup(c.end)
 	return c
 }
 
@@ -154,14 +165,20 @@ func (c *cluster) addServer() *server {
 		c.t.Fatal(err)
 	}
 	address.Host = link.Addr()
-	name := fmt.Sprintf("server%d", len(c.servers)+1)
-	s := &server{data: filepath.Join(c.dir, name), link: link}
-	listen := freeAddr(c.t)
-	args := append([]string{"server", "--listen", listen, "--artifacts", filepath.Join(c.dir, "artifacts"), "--data", s.data,
-		"--session", session.String(), "--lost-after", c.layout.lostAfter.String(), "--sweep", sweep.String()}, c.layout.serverArgs...)
-	s.daemon = newDaemon(c.t, name, binary, args, append(c.env, "DATABASE_URL="+address.String()))
-	s.client = api.NewClient("http://"+listen, "")
+	s := c.newServer(address.String(), freeAddr(c.t))
+	s.link = link
+	s.client = api.NewClient("http://"+s.listen, "")
 	s.start()
+	return s
+}
+
+// newServer prepares a server on a database.
+func (c *cluster) newServer(database, listen string, more ...string) *server {
+	name := fmt.Sprintf("server%d", len(c.servers)+1)
+	s := &server{data: filepath.Join(c.dir, name), listen: listen}
+	args := slices.Concat([]string{"server", "--listen", listen, "--artifacts", filepath.Join(c.dir, "artifacts"), "--data", s.data,
+		"--session", session.String(), "--lost-after", c.layout.lostAfter.String(), "--sweep", sweep.String()}, c.layout.serverArgs, more)
+	s.daemon = newDaemon(c.t, name, binary, args, append(c.env, "DATABASE_URL="+database))
 	c.servers = append(c.servers, s)
 	return s
 }
@@ -169,20 +186,25 @@ func (c *cluster) addServer() *server {
 // addWorker starts one more worker, a host of its own.
 func (c *cluster) addWorker(args ...string) *workerHost {
 	c.t.Helper()
-	name := fmt.Sprintf("worker%d", len(c.workers)+1)
-	w := &workerHost{data: filepath.Join(c.dir, name)}
+	var links []*faultproxy.Proxy
 	var urls []string
 	for _, s := range c.servers {
-		target, err := url.Parse(s.client.URL())
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		link := c.proxy(target.Host)
-		w.links = append(w.links, link)
+		link := c.proxy(s.listen)
+		links = append(links, link)
 		urls = append(urls, "http://"+link.Addr())
 	}
-	args = slices.Concat([]string{"worker", "--server", strings.Join(urls, ","), "--data", w.data, "--name", name,
-		"--cpus", fmt.Sprint(c.layout.cpus), "--memory", "16GiB", "--beat", beat.String()}, c.layout.workerArgs, args)
+	w := c.newWorker(urls, args...)
+	w.links = links
+	w.start()
+	return w
+}
+
+// newWorker prepares a worker with a data directory and a host id of its own.
+func (c *cluster) newWorker(urls []string, more ...string) *workerHost {
+	name := fmt.Sprintf("worker%d", len(c.workers)+1)
+	w := &workerHost{data: filepath.Join(c.dir, name)}
+	args := slices.Concat([]string{"worker", "--server", strings.Join(urls, ","), "--data", w.data, "--name", name,
+		"--cpus", fmt.Sprint(c.layout.cpus), "--memory", "16GiB", "--beat", beat.String()}, c.layout.workerArgs, more)
 	w.daemon = newDaemon(c.t, name, binary, args, c.env)
 	w.started = func(pid int) {
 		if err := os.MkdirAll(w.data, 0o700); err != nil {
@@ -192,7 +214,6 @@ func (c *cluster) addWorker(args ...string) *workerHost {
 			c.t.Fatal(err)
 		}
 	}
-	w.start()
 	c.workers = append(c.workers, w)
 	return w
 }
@@ -256,7 +277,9 @@ func (c *cluster) end() {
 		w.thaw()
 	}
 	for _, s := range c.servers {
-		s.link.Heal()
+		if s.link != nil {
+			s.link.Heal()
+		}
 		s.thaw()
 	}
 	for _, w := range c.workers {
@@ -398,7 +421,7 @@ func (c *cluster) check(files int, more ...func(*history)) *history {
 	c.settled(3 * time.Minute)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	h, err := readHistory(ctx, c.servers[0].client, files)
+	h, err := readHistory(ctx, c.servers[0], files)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -428,11 +451,14 @@ func (c *cluster) check(files int, more ...func(*history)) *history {
 	return h
 }
 
-// openURL reads a path that a server's answer named.
-func openURL(ctx context.Context, c *api.Client, path string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL()+path, nil)
+// open reads a path that an answer of the server named.
+func (s *server) open(ctx context.Context, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.client.URL()+path, nil)
 	if err != nil {
 		return nil, err
+	}
+	if s.token != "" {
+		req.Header.Set("Authorization", "Bearer "+s.token)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -16,14 +17,19 @@ type daemon struct {
 	t    *testing.T
 	name string
 	log  *lockedBuffer
-	// binary, args and env are those of the next start.
+	// binary, args and env are those of the next start; prefix is a command that
+	// runs another, such as one that enters a network namespace.
+	prefix []string
 	binary string
 	args   []string
 	env    []string
 	// started, if set, is called after each start with the process id.
 	started func(pid int)
+	// mortal processes may end without being told to.
+	mortal bool
 
 	mu   sync.Mutex
+	told bool          // guarded by mu; it was told to end
 	cmd  *exec.Cmd     // guarded by mu; nil when it does not run
 	gone chan struct{} // guarded by mu; closed when cmd has ended
 	err  error         // guarded by mu; how the last one ended
@@ -49,7 +55,8 @@ func (d *daemon) start() {
 		d.t.Fatalf("%s runs already", d.name)
 	}
 	fmt.Fprintf(d.log, "--- start of %s\n", d.name)
-	cmd := exec.Command(d.binary, d.args...)
+	argv := slices.Concat(d.prefix, []string{d.binary}, d.args)
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(append(os.Environ(), "NANOOS_CONFIG="+os.DevNull), d.env...)
 	cmd.Stdout, cmd.Stderr = d.log, d.log
 	// What it starts may hold its output open: only the process itself counts.
@@ -61,13 +68,16 @@ func (d *daemon) start() {
 		d.started(cmd.Process.Pid)
 	}
 	gone := make(chan struct{})
-	d.cmd, d.gone = cmd, gone
+	d.cmd, d.gone, d.told = cmd, gone, false
 	go func() {
 		err := cmd.Wait()
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if d.cmd == cmd {
 			d.cmd, d.err = nil, err
+			if !d.told && !d.mortal {
+				d.t.Errorf("%s ended by itself: %v", d.name, err)
+			}
 		}
 		close(gone)
 	}()
@@ -93,6 +103,7 @@ func (d *daemon) signal(s syscall.Signal) <-chan struct{} {
 		close(closed)
 		return closed
 	}
+	d.told = d.told || s == syscall.SIGKILL || s == syscall.SIGTERM
 	if err := d.cmd.Process.Signal(s); err != nil && d.cmd.ProcessState == nil {
 		d.t.Errorf("signal %s: %v", d.name, err)
 	}

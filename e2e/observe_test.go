@@ -26,20 +26,20 @@ import (
 // readHistory reads everything that a quiet installation knows: every job, and
 // of each its attempts, events, result, files and steps. files bounds for how
 // many jobs the stored bytes are read and hashed.
-func readHistory(ctx context.Context, c *api.Client, files int) (*history, error) {
+func readHistory(ctx context.Context, s *server, files int) (*history, error) {
 	h := &history{
 		Retries: map[job.ID]int{}, Jobs: map[job.ID]finalJob{}, Attempts: map[job.ID][]job.Attempt{},
 		Steps: map[try][]int{}, Results: map[job.ID]int{},
 	}
 	var ids []job.ID
-	for j, err := range c.List(ctx, api.ListQuery{All: true, Limit: 500}) {
+	for j, err := range s.client.List(ctx, api.ListQuery{All: true, Limit: 500}) {
 		if err != nil {
 			return nil, fmt.Errorf("list jobs: %w", err)
 		}
 		h.Jobs[j.ID] = finalJob{Key: j.Key, State: j.State, Reason: j.Reason, Attempt: j.Attempt, Failures: j.Failures, Losses: j.Losses, Retry: j.Retry}
 		ids = append(ids, j.ID)
 	}
-	r := jobReader{c: c, h: h}
+	r := jobReader{s: s, c: s.client, h: h}
 	if err := r.all(ctx, ids, files); err != nil {
 		return nil, err
 	}
@@ -49,6 +49,7 @@ func readHistory(ctx context.Context, c *api.Client, files int) (*history, error
 
 // jobReader reads many jobs at a time into one history.
 type jobReader struct {
+	s  *server
 	c  *api.Client
 	mu sync.Mutex
 	h  *history // guarded by mu
@@ -153,7 +154,7 @@ func (r *jobReader) files(ctx context.Context, id job.ID) error {
 }
 
 func (r *jobReader) read(ctx context.Context, f api.File) ([]byte, error) {
-	body, err := openURL(ctx, r.c, f.URL)
+	body, err := r.s.open(ctx, f.URL)
 	if err != nil {
 		return nil, err
 	}
