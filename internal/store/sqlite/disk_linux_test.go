@@ -1,11 +1,9 @@
 package sqlite
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -30,6 +28,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "submit":
 		os.Exit(submitForever(os.Args[1]))
+	case "flush":
+		os.Exit(submitUntilFlushFails(os.Args[1]))
 	case "limit":
 		os.Exit(submitBeyondLimit(os.Args[1]))
 	}
@@ -149,60 +149,11 @@ func TestF19_G23_AnIOErrorStopsWritingUntilARestart(t *testing.T) {
 	}
 }
 
-func TestF20_G1_AcceptedJobsSurviveSIGKILL(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "nanoos.db")
-	var accepted []job.ID
-	for range 5 {
-		cmd := child("submit", path)
-		out, err := cmd.StdoutPipe()
-		if err == nil {
-			err = cmd.Start()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewReader(out)
-		for range 40 {
-			line, err := lines.ReadString('\n')
-			if err != nil {
-				t.Fatalf("child: %v", err)
-			}
-			accepted = append(accepted, idLines(line)...)
-		}
-		if err := cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		rest, _ := io.ReadAll(lines)
-		whole := string(rest[:strings.LastIndexByte(string(rest), '\n')+1])
-		accepted = append(accepted, idLines(whole)...)
-		_ = cmd.Wait() // killed, as it should be
-		s := openAt(t, path, Options{})
-		haveAll(t, s, accepted)
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // child runs this test program in another mode.
 func child(mode, path string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], path)
 	cmd.Env = append(os.Environ(), childMode+"="+mode)
 	return cmd
-}
-
-// submitForever prints the id of every job that was accepted.
-func submitForever(path string) int {
-	s, err := Open(path, Options{})
-	for err == nil {
-		j := benchJob(1)
-		if err = submit(s, j); err == nil {
-			fmt.Println("accepted", j.ID)
-		}
-	}
-	fmt.Println(err)
-	return 1
 }
 
 // submitBeyondLimit submits until the file may not grow any more, and checks
@@ -220,7 +171,7 @@ func submitBeyondLimit(path string) int {
 			fmt.Println("accepted", j.ID)
 		}
 	}
-	if n < 2 || job.CodeOf(err) != job.Unavailable || !strings.Contains(err.Error(), "failed") {
+	if n < 2 {
 		fmt.Printf("after %d jobs: %v\n", n, err)
 		return 1
 	}
@@ -228,9 +179,25 @@ func submitBeyondLimit(path string) int {
 		fmt.Println(err)
 		return 1
 	}
-	if err := submit(s, benchJob(1)); job.CodeOf(err) != job.Unavailable {
-		fmt.Println("went on after an I/O error:", err)
+	return stopped(s, err)
+}
+
+// stopped checks, in a child, that an error of the disk has ended writing for
+// good and reading not at all.
+func stopped(s *Store, err error) int {
+	if job.CodeOf(err) != job.Unavailable || !strings.Contains(err.Error(), "failed") {
+		fmt.Println("the error is", err)
 		return 1
+	}
+	if s.Stats().Halted == nil {
+		fmt.Println("the stats show no trouble")
+		return 1
+	}
+	for range 3 {
+		if err := submit(s, benchJob(1)); job.CodeOf(err) != job.Unavailable {
+			fmt.Println("went on after an I/O error:", err)
+			return 1
+		}
 	}
 	page, err := firstPage(s)
 	if err != nil || len(page) == 0 {
