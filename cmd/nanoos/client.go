@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nano-os/nanoos/internal/api"
 	"github.com/nano-os/nanoos/internal/job"
@@ -20,11 +21,8 @@ import (
 // running default name, in this order.
 func (a *app) client() (*api.Client, error) {
 	token := a.getenv("NANOOS_TOKEN")
-	if url := orDefault(a.opt.url, a.getenv("NANOOS_URL")); url != "" {
-		if !strings.Contains(url, "://") {
-			url = "http://" + url
-		}
-		return api.NewClient(url, token), nil
+	if urls, err := serverURLs(listOf(orDefault(a.opt.url, a.getenv("NANOOS_URL")))); err == nil {
+		return firstThatAnswers(urls, token), nil
 	}
 	info, path, err := a.runningServer()
 	if err != nil {
@@ -40,6 +38,26 @@ func (a *app) client() (*api.Client, error) {
 		token = strings.TrimSpace(string(raw))
 	}
 	return api.NewClient(info.URL, token), nil
+}
+
+// firstThatAnswers is a client of the first of several servers that is there,
+// or of the first one if none is: its error then says why.
+func firstThatAnswers(urls []string, token string) *api.Client {
+	first := api.NewClient(urls[0], token)
+	if len(urls) == 1 {
+		return first
+	}
+	for _, u := range urls {
+		c := api.NewClient(u, token)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		err := c.Ready(ctx)
+		cancel()
+		if err == nil {
+			return c
+		}
+		c.Close()
+	}
+	return first
 }
 
 func missingOr(err error) string {

@@ -37,11 +37,7 @@ func (a *app) help(cmd *cobra.Command) {
 	b.WriteString(text + "\n")
 	heading := func(title string) { b.WriteString("\n" + s.paint(bold, title) + "\n") }
 	heading("Usage")
-	use := cmd.UseLine()
-	if cmd.HasAvailableSubCommands() {
-		use = cmd.CommandPath() + " COMMAND [flags]"
-	}
-	b.WriteString("  " + use + "\n")
+	b.WriteString("  " + strings.Join(usages(cmd), "\n  ") + "\n")
 	if verbs := shortForms(cmd); verbs != "" {
 		b.WriteString("  Also: " + verbs + "\n")
 	}
@@ -57,6 +53,18 @@ func (a *app) help(cmd *cobra.Command) {
 		b.WriteString("\nHelp on a command: nanoos COMMAND --help. More: nanoos help exit-codes, formatting, environment.\n")
 	}
 	fmt.Fprint(a.io.out, b.String())
+}
+
+// usages are the ways to call a command: itself, and with the name of one below.
+func usages(cmd *cobra.Command) []string {
+	if !cmd.HasAvailableSubCommands() {
+		return []string{cmd.UseLine()}
+	}
+	below := cmd.CommandPath() + " COMMAND [flags]"
+	if cmd.Flags().Lookup("data") == nil {
+		return []string{below}
+	}
+	return []string{cmd.UseLine(), below} // a process that can also be looked after
 }
 
 func shortForms(cmd *cobra.Command) string {

@@ -2,13 +2,11 @@ package main
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/nano-os/nanoos/internal/store/sqlite"
 )
 
 // storeMetrics shows what the database does; how long a commit takes bounds
 // everything that must be durable.
-type storeMetrics struct{ store *sqlite.Store }
+type storeMetrics struct{ store database }
 
 var (
 	commitsTotal                       = prometheus.NewDesc("nanoos_store_commits_total", "Durable commits.", nil, nil)

@@ -2,15 +2,13 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -22,114 +20,215 @@ import (
 	"github.com/nano-os/nanoos/internal/api"
 	"github.com/nano-os/nanoos/internal/artifact"
 	"github.com/nano-os/nanoos/internal/engine"
-	"github.com/nano-os/nanoos/internal/engine/lammps"
-	"github.com/nano-os/nanoos/internal/engine/qe"
 	"github.com/nano-os/nanoos/internal/executor"
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/queue"
+	"github.com/nano-os/nanoos/internal/store"
 	"github.com/nano-os/nanoos/internal/store/sqlite"
 	"github.com/nano-os/nanoos/internal/worker"
 )
 
-// engines lists the simulation codes that this binary knows.
-func engines() []engine.Engine {
-	return []engine.Engine{qe.New(), lammps.New(), engine.Mock{}}
-}
-
-// node is a whole installation in one process: database, queue, worker, server.
-type node struct {
+// serving is what "up" and "server" have in common: a database, a queue on it,
+// and a server in front.
+type serving struct {
 	cfg       config
 	log       *slog.Logger
 	engines   []engine.Engine
-	machine   *worker.Machine
-	store     *sqlite.Store
+	store     database
 	artifacts *artifact.Dir
-	executor  *executor.Local
 	queue     *queue.Service
-	worker    *worker.Worker
 	server    *api.Server
 	listener  net.Listener
-	token     string // empty when only this machine can reach the server
+	token     string // the administrator's; empty when none is needed
 	newToken  bool   // made by this start
 }
 
-// openNode joins the parts. What it has opened it closes again when a later
-// part fails.
-func openNode(ctx context.Context, cfg config, log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, log: log, engines: engines()}
-	if err := n.open(ctx); err != nil {
-		n.close()
-		return nil, err
-	}
-	return n, nil
+// database is what a server needs of either store.
+type database interface {
+	store.Store
+	Stats() store.Stats
 }
 
-func (n *node) open(ctx context.Context) (err error) {
-	if err := os.MkdirAll(n.cfg.Data, 0o700); err != nil {
-		return &job.Error{Code: job.Invalid, Message: "cannot make the data directory", Why: err.Error(), Fix: "choose another with --data"}
+// runsHere is what a server knows of the machine when jobs run in its own
+// process.
+type runsHere struct {
+	name       string // of the leader
+	inputs     func(engine string) engine.Inputs
+	engineInfo func(context.Context) []api.EngineInfo
+	live       api.Live
+}
+
+// openStore opens the database and the artifacts.
+func (s *serving) openStore(ctx context.Context) (err error) {
+	if err := makeDataDir(s.cfg.Data); err != nil {
+		return err
 	}
-	if n.store, err = sqlite.Open(filepath.Join(n.cfg.Data, "nanoos.db"), sqlite.Options{}); err != nil {
+	if s.store, err = openDatabase(ctx, s.cfg); err != nil {
 		return fmt.Errorf("open the database: %w", err)
 	}
-	if n.artifacts, err = artifact.OpenDir(filepath.Join(n.cfg.Data, "artifacts")); err != nil {
-		return err
-	}
-	if n.executor, err = executor.NewLocal(executor.LocalOptions{StateDir: n.cfg.Data}); err != nil {
-		return fmt.Errorf("prepare local runs: %w", err)
-	}
-	if n.machine, err = worker.FindMachine(n.engines, n.cfg.Settings, n.cfg.Data); err != nil {
-		return err
-	}
-	if err := n.openQueue(ctx); err != nil {
-		return err
-	}
-	if err := n.openWorker(); err != nil {
-		return err
-	}
-	return n.openServer(ctx)
+	s.artifacts, err = artifact.OpenDir(s.cfg.artifacts())
+	return err
 }
 
-func (n *node) openQueue(ctx context.Context) error {
-	n.queue = queue.New(n.store, queue.Options{
-		// The database admits one process, so a node that was killed is itself
-		// again at once and need not wait for its own lease to end.
-		Name:  n.machine.HostName,
-		Check: api.NewCheck(n.engines, n.machine.Inputs, n.artifacts),
-	})
-	return n.queue.Prepare(ctx)
-}
-
-func (n *node) openWorker() error {
-	host, err := executor.HostID(n.cfg.Data)
-	if err != nil {
-		return fmt.Errorf("read this host's id: %w", err)
+func makeDataDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return &job.Error{Code: job.Invalid, Message: "cannot make the data directory", Why: err.Error(), Fix: "choose another with --data"}
 	}
-	boot, err := executor.BootID()
-	if err != nil {
-		return fmt.Errorf("read the id of this boot: %w", err)
-	}
-	offer, err := n.offer()
-	if err != nil {
-		return err
-	}
-	n.worker = worker.New(worker.Options{
-		// The name is the same after a restart, so the node finds its jobs again.
-		Session: job.Session{
-			Worker: n.machine.HostName + "-" + host[:6], Host: host, Boot: boot, Version: version, Offer: offer,
-		},
-		Queue: n.queue, Executor: n.executor, Artifacts: n.artifacts,
-		Machine: n.machine, Engines: n.engines, Log: n.log,
-	})
 	return nil
 }
 
+// openDatabase opens PostgreSQL when one is named, else the file of this node.
+func openDatabase(ctx context.Context, cfg config) (database, error) {
+	if cfg.Database == "" {
+		return sqlite.Open(cfg.sqliteFile(), sqlite.Options{})
+	}
+	return nil, &job.Error{Code: job.Unavailable, Message: "this build has no PostgreSQL"}
+}
+
+func (s *serving) openQueue(ctx context.Context, here runsHere) error {
+	s.queue = queue.New(s.store, queue.Options{
+		Name:    here.name,
+		Check:   api.NewCheck(s.engines, here.inputs, s.artifacts),
+		Session: time.Duration(s.cfg.Session), LostAfter: time.Duration(s.cfg.LostAfter), Sweep: time.Duration(s.cfg.Sweep),
+	})
+	return s.queue.Prepare(ctx)
+}
+
+func (s *serving) openServer(ctx context.Context, here runsHere) (err error) {
+	if s.listener, err = listen(ctx, s.cfg); err != nil {
+		return err
+	}
+	opt := api.Options{Version: version, StartedAt: time.Now().UTC(), Listen: s.listener.Addr().String()}
+	if s.cfg.RequireToken || !loopback(s.listener) {
+		if s.token, s.newToken, err = loadToken(s.cfg.tokenPath()); err != nil {
+			return err
+		}
+		opt.Token = new(sha256.Sum256([]byte(s.token)))
+	}
+	s.server = api.New(api.Deps{
+		Store: s.store, Queue: s.queue, Artifacts: s.artifacts, Engines: s.engines,
+		Inputs: here.inputs, Live: here.live, LiveDir: filepath.Join(s.cfg.artifacts(), "live"), Logger: s.log,
+		Metrics:    []prometheus.Collector{storeMetrics{s.store}},
+		Ready:      func() error { return s.store.Stats().Halted },
+		EngineInfo: here.engineInfo,
+	}, opt)
+	return nil
+}
+
+// listen opens the server's address, with TLS if there is a certificate.
+func listen(ctx context.Context, cfg config) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return nil, &job.Error{Code: job.Unavailable, Message: "cannot listen on " + cfg.Listen, Why: err.Error(),
+			Fix: "choose another address with --listen, for example 127.0.0.1:0 for any free port"}
+	}
+	if cfg.TLSCert == "" && cfg.TLSKey == "" {
+		if loopback(l) || cfg.InsecureHTTP {
+			return l, nil
+		}
+		return nil, errors.Join(&job.Error{Code: job.Invalid, Message: "refusing to serve other machines without TLS",
+			Why: "tokens and results would cross the network in clear",
+			Fix: "give --tls-cert and --tls-key, or --insecure-http behind a proxy that does TLS or on a network of your own"}, l.Close())
+	}
+	pair, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
+	if err != nil {
+		return nil, errors.Join(&job.Error{Code: job.Invalid, Message: "cannot use the certificate and its key", Why: err.Error(),
+			Fix: "give both as PEM files with --tls-cert and --tls-key"}, l.Close())
+	}
+	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}), nil
+}
+
+// loopback reports whether only this machine can reach a listener.
+func loopback(l net.Listener) bool { return l.Addr().(*net.TCPAddr).IP.IsLoopback() }
+
+// url is where clients of this machine reach the server.
+func (s *serving) url() string {
+	addr := *s.listener.Addr().(*net.TCPAddr)
+	if addr.IP.IsUnspecified() {
+		addr.IP = net.IPv4(127, 0, 0, 1)
+	}
+	scheme := "http://"
+	if s.cfg.TLSCert != "" {
+		scheme = "https://"
+	}
+	return scheme + addr.String()
+}
+
+// close releases what was opened; programs that run go on.
+func (s *serving) close() {
+	if s.listener != nil {
+		// The server may have closed it already.
+		_ = s.listener.Close()
+	}
+	if s.artifacts != nil {
+		if err := s.artifacts.Close(); err != nil {
+			s.log.Error("cannot close the artifacts", "error", err)
+		}
+	}
+	if s.store != nil {
+		if err := s.store.Close(); err != nil {
+			s.log.Error("cannot close the database", "error", err)
+		}
+	}
+}
+
+// computing is what "up" and "worker" have in common: a machine that runs jobs.
+type computing struct {
+	cfg      config
+	log      *slog.Logger
+	engines  []engine.Engine
+	machine  *worker.Machine
+	executor *executor.Local
+	session  job.Session
+}
+
+func openComputing(cfg config, log *slog.Logger) (*computing, error) {
+	c := &computing{cfg: cfg, log: log, engines: engines()}
+	if err := makeDataDir(cfg.Data); err != nil {
+		return nil, err
+	}
+	var err error
+	if c.executor, err = executor.NewLocal(executor.LocalOptions{StateDir: cfg.Data}); err != nil {
+		return nil, fmt.Errorf("prepare local runs: %w", err)
+	}
+	if c.machine, err = worker.FindMachine(c.engines, cfg.Settings, cfg.Data); err != nil {
+		return nil, err
+	}
+	host, err := executor.HostID(cfg.Data)
+	if err != nil {
+		return nil, fmt.Errorf("read this host's id: %w", err)
+	}
+	boot, err := executor.BootID()
+	if err != nil {
+		return nil, fmt.Errorf("read the id of this boot: %w", err)
+	}
+	offer, err := c.offer()
+	if err != nil {
+		return nil, err
+	}
+	c.session = job.Session{
+		// The name is the same after a restart, so the worker finds its jobs again.
+		Worker: orDefault(cfg.Name, c.machine.HostName+"-"+host[:6]),
+		Host:   host, Boot: boot, Version: version, Offer: offer,
+	}
+	return c, nil
+}
+
+// worker is the part that runs jobs of a queue.
+func (c *computing) worker(q worker.Queue, art artifact.Store, out worker.Outputs) *worker.Worker {
+	return worker.New(worker.Options{
+		Session: c.session, Queue: q, Executor: c.executor, Artifacts: art, Outputs: out,
+		Machine: c.machine, Engines: c.engines, Log: c.log, BeatEvery: time.Duration(c.cfg.Beat),
+	})
+}
+
 // offer is what jobs may use here.
-func (n *node) offer() (job.Offer, error) {
-	o := job.Offer{CPUs: n.cfg.CPUs, GPUs: n.cfg.GPUs, Tags: n.cfg.Tags, Queues: n.cfg.Queues, Engines: n.machine.Available(n.engines)}
+func (c *computing) offer() (job.Offer, error) {
+	o := job.Offer{CPUs: c.cfg.CPUs, GPUs: c.cfg.GPUs, Tags: c.cfg.Tags, Queues: c.cfg.Queues, Engines: c.machine.Available(c.engines)}
 	if o.CPUs == 0 {
 		o.CPUs = runtime.NumCPU()
 	}
-	if n.cfg.Memory == "" {
+	if c.cfg.Memory == "" {
 		total, err := totalMemory()
 		if err != nil {
 			return o, fmt.Errorf("find out how much memory there is: %w", err)
@@ -138,7 +237,7 @@ func (n *node) offer() (job.Offer, error) {
 		o.Memory = total / 10 * 9
 		return o, nil
 	}
-	b, err := api.ParseBytes(n.cfg.Memory)
+	b, err := api.ParseBytes(c.cfg.Memory)
 	if err != nil {
 		return o, &job.Error{Code: job.Invalid, Message: "bad memory size", Why: err.Error(), Fix: "write for example 16GiB"}
 	}
@@ -146,156 +245,62 @@ func (n *node) offer() (job.Offer, error) {
 	return o, nil
 }
 
-func (n *node) openServer(ctx context.Context) (err error) {
-	if n.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", n.cfg.Listen); err != nil {
-		return &job.Error{Code: job.Unavailable, Message: "cannot listen on " + n.cfg.Listen, Why: err.Error(),
-			Fix: "choose another address with --listen, for example 127.0.0.1:0 for any free port"}
+// part is one service of a process.
+type part struct {
+	name string
+	run  func(context.Context) error
+}
+
+// runParts runs all until ctx ends or one fails; then all stop.
+func runParts(ctx context.Context, parts ...part) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, p := range parts {
+		wg.Go(func() {
+			if err := p.run(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", p.name, err))
+			}
+		})
 	}
-	opt := api.Options{Version: version, StartedAt: time.Now().UTC(), Listen: n.listener.Addr().String()}
-	if n.cfg.RequireToken || !n.listener.Addr().(*net.TCPAddr).IP.IsLoopback() {
-		if n.token, n.newToken, err = loadToken(n.cfg.Data); err != nil {
-			return err
-		}
-		opt.Token = new(sha256.Sum256([]byte(n.token)))
+	<-ctx.Done()
+	wg.Wait()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
 	}
-	n.server = api.New(api.Deps{
-		Store: n.store, Queue: n.queue, Artifacts: n.artifacts, Engines: n.engines,
-		Inputs: n.machine.Inputs, Live: n.worker, Logger: n.log,
-		Metrics:    []prometheus.Collector{storeMetrics{n.store}},
-		Ready:      func() error { return n.store.Stats().Halted },
-		EngineInfo: func(ctx context.Context) []api.EngineInfo { return describeEngines(ctx, n.engines, n.machine) },
-	}, opt)
 	return nil
 }
 
-// close releases what openNode has opened; programs that run go on.
-func (n *node) close() {
-	if n.listener != nil {
-		// The server may have closed it already.
-		_ = n.listener.Close()
+// logger writes what a process has to say, one line each.
+func (a *app) logger() *slog.Logger {
+	level := slog.LevelInfo
+	if a.opt.debug {
+		level = slog.LevelDebug
 	}
-	if n.artifacts != nil {
-		if err := n.artifacts.Close(); err != nil {
-			n.log.Error("cannot close the artifacts", "error", err)
+	return slog.New(slog.NewTextHandler(a.io.err, &slog.HandlerOptions{Level: level}))
+}
+
+// serve is how a server runs, as one of the parts.
+func (s *serving) serve(ctx context.Context) error { return s.server.Run(ctx, s.listener) }
+
+// tokenNote tells people how clients prove who they are.
+func (s *serving) tokenNote() string {
+	switch {
+	case s.newToken:
+		return "clients need this token, which is shown only now: NANOOS_TOKEN=" + s.token
+	case s.token != "":
+		return "clients need the token in " + s.cfg.tokenPath()
+	}
+	return ""
+}
+
+// listOf is a list of words from one text, "a, b,c".
+func listOf(text string) []string {
+	var words []string
+	for w := range strings.SplitSeq(text, ",") {
+		if w = strings.TrimSpace(w); w != "" {
+			words = append(words, w)
 		}
 	}
-	if n.store != nil {
-		if err := n.store.Close(); err != nil {
-			n.log.Error("cannot close the database", "error", err)
-		}
-	}
-}
-
-// machineEngines describes the engines of this machine without a server.
-func machineEngines(ctx context.Context) []api.EngineInfo {
-	cfg, err := loadConfig(os.Getenv)
-	if err != nil {
-		return nil
-	}
-	all := engines()
-	m, err := worker.FindMachine(all, cfg.Settings, cfg.Data)
-	if err != nil {
-		return nil
-	}
-	return describeEngines(ctx, all, m)
-}
-
-// installHints are the packages that bring an engine on Debian and its kin.
-var installHints = map[string]string{
-	"qe":     "sudo apt-get install quantum-espresso quantum-espresso-data",
-	"lammps": "sudo apt-get install lammps lammps-data",
-}
-
-func describeEngines(ctx context.Context, all []engine.Engine, m *worker.Machine) []api.EngineInfo {
-	infos := make([]api.EngineInfo, 0, len(all))
-	for _, e := range all {
-		info := api.EngineInfo{
-			Name: e.Name(), Title: e.Title(), Aliases: e.Aliases(), Schema: e.Schema(),
-			Programs: map[string]string{}, Library: m.Libraries[e.Name()],
-		}
-		for _, p := range e.Programs() {
-			if path, ok := m.Programs[p]; ok {
-				info.Programs[p] = path
-			}
-		}
-		main, ok := m.Programs[e.Programs()[0]]
-		info.Available = ok
-		switch {
-		case !ok:
-			info.Problem, info.Fix = e.Programs()[0]+" is not on the PATH and no setting names it", installHints[e.Name()]
-		case e.Name() == "mock":
-			info.Version = version
-		default:
-			info.Version = programVersion(ctx, e, main)
-		}
-		infos = append(infos, info)
-	}
-	return infos
-}
-
-// programVersion asks a program for its version; "" when it does not say.
-func programVersion(ctx context.Context, e engine.Engine, path string) string {
-	p, ok := e.(engine.Prober)
-	if !ok {
-		return ""
-	}
-	v, _ := p.ReadProbe(probe(ctx, path, p.ProbeArgs()))
-	return v
-}
-
-// probe runs a program that prints what it is and ends.
-func probe(ctx context.Context, path string, args []string) []byte {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.WaitDelay = time.Second
-	// pw.x leaves a CRASH file where it stands.
-	dir, err := os.MkdirTemp("", "nanoos-probe-")
-	if err != nil {
-		return nil
-	}
-	defer os.RemoveAll(dir)
-	cmd.Dir = dir
-	// A serial run of an MPI program would otherwise start a helper.
-	cmd.Env = append(os.Environ(), "OMPI_MCA_ess_singleton_isolated=1", "LC_ALL=C")
-	// Its exit status says nothing here: what it printed does.
-	out, _ := cmd.CombinedOutput()
-	return out
-}
-
-// loadToken returns the token of this installation, made at its first start.
-func loadToken(dir string) (token string, fresh bool, err error) {
-	path := filepath.Join(dir, "token")
-	raw, err := os.ReadFile(path)
-	if err == nil {
-		return strings.TrimSpace(string(raw)), false, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", false, fmt.Errorf("read the token: %w", err)
-	}
-	token = "nos_" + rand.Text() + rand.Text()
-	if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
-		return "", false, fmt.Errorf("store the token: %w", err)
-	}
-	return token, true, nil
-}
-
-// probeEngines asks the installed programs once what they can do, so that a job
-// that needs more is refused when it is submitted. It returns at once; the
-// function returned waits for the answers.
-func (n *node) probeEngines(ctx context.Context) (wait func()) {
-	var wg sync.WaitGroup
-	for _, e := range n.engines {
-		p, ok := e.(engine.Prober)
-		path, installed := n.machine.Programs[e.Programs()[0]]
-		if !ok || !installed {
-			continue
-		}
-		answer := n.machine.Probe(e.Name())
-		wg.Go(func() {
-			_, styles := p.ReadProbe(probe(ctx, path, p.ProbeArgs()))
-			answer(styles)
-		})
-	}
-	return wg.Wait
+	return words
 }

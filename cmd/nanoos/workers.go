@@ -1,40 +1,89 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/nano-os/nanoos/internal/api"
+	"github.com/nano-os/nanoos/internal/job"
 )
 
-func newWorkerNoun(a *app) *cobra.Command {
-	noun := nounCommand("worker", "workers", "Workers: the machines that run jobs.", `nanoos worker list
-nanoos worker list -o wide
-nanoos worker list -o json | jq '.items[].free.cpus'`)
-	noun.AddCommand(&cobra.Command{
+func newWorkerList(a *app) *cobra.Command {
+	return &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the workers: what each has, what is free, what runs.", Args: noArgs,
-		Example: noun.Example,
+		Example: `nanoos worker list
+nanoos worker list -o wide
+nanoos worker list -o json | jq '.items[].free.cpus'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.client()
+			workers, err := a.workers(cmd.Context())
 			if err != nil {
 				return err
-			}
-			workers, err := c.Workers(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if workers == nil {
-				workers = []api.WorkerInfo{}
 			}
 			doc := api.WorkerList{APIVersion: api.Version, Kind: "WorkerList", Items: workers}
-			return show(a, listing[api.WorkerInfo]{doc: doc, rows: workers, columns: workerColumns(), empty: "no workers",
-				id: func(w *api.WorkerInfo) string { return w.Name }})
+			return show(a, listing[api.WorkerInfo]{doc: doc, rows: workers, columns: workerColumns(), empty: "no workers", id: workerName})
 		},
-	})
-	return noun
+	}
 }
+
+func newWorkerGet(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "get WORKER", Short: "Show one worker.", Args: exactArgs(1, "the name of a worker"),
+		Example: `nanoos worker get node7-3f9a1c
+nanoos worker get node7-3f9a1c -o wide
+nanoos worker get node7-3f9a1c -o json | jq .running`,
+		ValidArgsFunction: a.completeWorkers(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			workers, err := a.workers(cmd.Context())
+			if err != nil {
+				return err
+			}
+			for i := range workers {
+				if workers[i].Name == args[0] {
+					return a.showWorker(workers[i])
+				}
+			}
+			names := make([]string, len(workers))
+			for i := range workers {
+				names[i] = workers[i].Name
+			}
+			return &job.Error{Code: job.NotFound, Message: fmt.Sprintf("there is no worker %q", args[0]),
+				Fix: orDefault(didYouMean(args[0], slices.Values(names)), "nanoos worker list")}
+		},
+	}
+}
+
+func (a *app) showWorker(w api.WorkerInfo) error {
+	return show(a, listing[api.WorkerInfo]{doc: w, rows: []api.WorkerInfo{w}, columns: workerColumns(), id: workerName})
+}
+
+func (a *app) workers(ctx context.Context) ([]api.WorkerInfo, error) {
+	c, err := a.client()
+	if err != nil {
+		return nil, err
+	}
+	workers, err := c.Workers(ctx)
+	if workers == nil {
+		workers = []api.WorkerInfo{}
+	}
+	return workers, err
+}
+
+func (a *app) completeWorkers() cobra.CompletionFunc {
+	return a.complete(func(ctx context.Context) ([]string, error) {
+		workers, err := a.workers(ctx)
+		names := make([]string, len(workers))
+		for i := range workers {
+			names[i] = workers[i].Name
+		}
+		return names, err
+	})
+}
+
+func workerName(w *api.WorkerInfo) string { return w.Name }
 
 func workerColumns() []column[api.WorkerInfo] {
 	return []column[api.WorkerInfo]{
