@@ -1,0 +1,47 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/store"
+)
+
+const (
+	selectQueues = `SELECT name, paused, walltime, lost_after FROM nanoos.queues ORDER BY name`
+	upsertQueue  = `
+INSERT INTO nanoos.queues (name, paused, walltime, lost_after) VALUES ($1, $2, $3, $4)
+ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, walltime = excluded.walltime, lost_after = excluded.lost_after`
+)
+
+// Queues implements store.ReadTx.
+func (tx *readTx) Queues(ctx context.Context) ([]store.Queue, error) {
+	var queues []store.Queue
+	err := tx.query(ctx, otherRows, selectQueues, nil, func(r pgx.Rows) error {
+		var q store.Queue
+		var paused string
+		err := r.Scan(&q.Name, &paused, (*int64)(&q.Walltime), (*int64)(&q.LostAfter))
+		if err == nil {
+			q.Paused, err = decode[job.Request](paused)
+		}
+		queues = append(queues, q)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list queues: %w", err)
+	}
+	return queues, nil
+}
+
+// SaveQueue implements store.Tx.
+func (tx *writeTx) SaveQueue(_ context.Context, q store.Queue) error {
+	paused, err := encode(q.Paused)
+	if err != nil {
+		return fmt.Errorf("save queue %q: %w", q.Name, err)
+	}
+	tx.other(upsertQueue, clean(q.Name), paused, int64(q.Walltime), int64(q.LostAfter))
+	return nil
+}

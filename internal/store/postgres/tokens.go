@@ -1,0 +1,52 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/nano-os/nanoos/internal/auth"
+)
+
+const (
+	selectTokens = `SELECT token FROM nanoos.tokens ORDER BY id`
+	upsertToken  = `INSERT INTO nanoos.tokens (id, token) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET token = excluded.token`
+	deleteToken  = `DELETE FROM nanoos.tokens WHERE id = $1`
+)
+
+// Tokens implements store.ReadTx.
+func (tx *readTx) Tokens(ctx context.Context) ([]auth.Token, error) {
+	var tokens []auth.Token
+	err := tx.query(ctx, otherRows, selectTokens, nil, func(r pgx.Rows) error {
+		var raw string
+		var t auth.Token
+		err := r.Scan(&raw)
+		if err == nil {
+			err = json.Unmarshal([]byte(raw), &t)
+		}
+		tokens = append(tokens, t)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list tokens: %w", err)
+	}
+	return tokens, nil
+}
+
+// SaveToken implements store.Tx.
+func (tx *writeTx) SaveToken(_ context.Context, t auth.Token) error {
+	raw, err := encode(&t)
+	if err != nil {
+		return fmt.Errorf("save token %s: %w", t.ID, err)
+	}
+	tx.other(upsertToken, clean(t.ID), raw)
+	return nil
+}
+
+// DeleteToken implements store.Tx.
+func (tx *writeTx) DeleteToken(_ context.Context, id string) error {
+	tx.other(deleteToken, clean(id))
+	return nil
+}
