@@ -16,6 +16,10 @@ import (
 // it resolves their aliases, reads the structure, finds the input files, and
 // lets the engine plan the job as a worker would. Its error lists all the
 // problems. A spec that passed is returned unchanged when checked again.
+//
+// Without inputs nothing is known of the machines that will run the jobs: what
+// an engine needs from their libraries is not looked at, and any engine that
+// the program knows is accepted.
 func NewCheck(engines []engine.Engine, inputs func(engine string) engine.Inputs, artifacts artifact.Store) func(job.Spec) (job.Spec, error) {
 	c := checker{engines: engines, inputs: inputs, artifacts: artifacts}
 	return func(s job.Spec) (job.Spec, error) {
@@ -68,7 +72,10 @@ func (c *checker) plan(ctx context.Context, eng engine.Engine, s job.Spec) (plan
 			err = fmt.Errorf("engine %s panicked: %v", eng.Name(), p)
 		}
 	}()
-	in := c.inputs(eng.Name())
+	var in engine.Inputs
+	if c.inputs != nil {
+		in = c.inputs(eng.Name())
+	}
 	in.Files = artifact.InputFS(ctx, c.artifacts, s.Files)
 	return eng.Plan(s, in)
 }

@@ -250,6 +250,44 @@ func (c *Client) Workers(ctx context.Context) ([]WorkerInfo, error) {
 	return l.Items, err
 }
 
+// DrainWorker keeps a worker from claiming; what it runs goes on.
+func (c *Client) DrainWorker(ctx context.Context, name, why string) (WorkerInfo, error) {
+	return fetch[WorkerInfo](ctx, c, http.MethodPost, workerNamed(name)+"/drain", nil, ActionRequest{Why: why})
+}
+
+// ResumeWorker undoes DrainWorker.
+func (c *Client) ResumeWorker(ctx context.Context, name string) (WorkerInfo, error) {
+	return fetch[WorkerInfo](ctx, c, http.MethodPost, workerNamed(name)+"/resume", nil, ActionRequest{})
+}
+
+// ForgetWorker removes a worker that is gone, and gives up what it ran. It
+// returns the worker as it was.
+func (c *Client) ForgetWorker(ctx context.Context, name, why string) (WorkerInfo, error) {
+	v := url.Values{}
+	if why != "" {
+		v.Set("why", why)
+	}
+	return fetch[WorkerInfo](ctx, c, http.MethodDelete, workerNamed(name), v, nil)
+}
+
+func workerNamed(name string) string { return "/api/v1/workers/" + url.PathEscape(name) }
+
+// Tokens returns every token, without secrets.
+func (c *Client) Tokens(ctx context.Context) ([]TokenInfo, error) {
+	l, err := fetch[TokenList](ctx, c, http.MethodGet, "/api/v1/tokens", nil, nil)
+	return l.Items, err
+}
+
+// CreateToken makes a token. Its secret is in the answer, and never again.
+func (c *Client) CreateToken(ctx context.Context, r TokenRequest) (TokenInfo, error) {
+	return fetch[TokenInfo](ctx, c, http.MethodPost, "/api/v1/tokens", nil, r)
+}
+
+// RevokeToken ends a token on every server.
+func (c *Client) RevokeToken(ctx context.Context, id string) (TokenInfo, error) {
+	return fetch[TokenInfo](ctx, c, http.MethodDelete, "/api/v1/tokens/"+url.PathEscape(id), nil, nil)
+}
+
 // Engines returns every engine, without schemas.
 func (c *Client) Engines(ctx context.Context) ([]EngineInfo, error) {
 	l, err := fetch[EngineList](ctx, c, http.MethodGet, "/api/v1/engines", nil, nil)

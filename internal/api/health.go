@@ -36,15 +36,23 @@ type statusOutput struct{ Body Status }
 
 func (s *Server) getStatus(ctx context.Context, _ *struct{}) (*statusOutput, error) {
 	out := &statusOutput{Body: Status{APIVersion: Version, Kind: "Status", Service: serviceName, Version: s.opt.Version, StartedAt: s.opt.StartedAt}}
+	frozen := ""
 	err := s.read(ctx, func(tx store.ReadTx, t job.Tenant) (err error) {
 		out.Body.Time = tx.Now()
+		if frozen, err = tx.Meta(ctx, metaFrozen); err != nil {
+			return err
+		}
 		if out.Body.Queues, err = queueInfos(ctx, tx, t); err != nil {
 			return err
 		}
 		out.Body.Workers, err = s.workerInfos(ctx, tx, t)
 		return err
 	})
-	out.Body.Problems = statusProblems(out.Body)
+	if frozen != "" {
+		out.Body.Problems = append(out.Body.Problems, Reason{Code: "frozen", Message: "the installation is frozen: " + frozen,
+			Fix: "look at what was restored, then: nanoos server thaw"})
+	}
+	out.Body.Problems = append(out.Body.Problems, statusProblems(out.Body)...)
 	return out, err
 }
 
@@ -95,14 +103,21 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, http.StatusOK, Health{Status: "healthy", Service: serviceName, Version: s.opt.Version})
 }
 
+// metaFrozen is the setting of the installation that says why it is frozen. It
+// can be read, and people can look at it, so the server is ready (G21).
+const metaFrozen = "frozen"
+
 // readyTimeout is how long the store may take to answer before it counts as away.
 const readyTimeout = 2 * time.Second
 
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
-	why := ""
-	err := s.Store.Read(ctx, func(tx store.ReadTx) error { _, err := tx.LastEvent(ctx); return err })
+	why, frozen := "", ""
+	err := s.Store.Read(ctx, func(tx store.ReadTx) (err error) {
+		frozen, err = tx.Meta(ctx, metaFrozen)
+		return err
+	})
 	switch {
 	case err != nil:
 		why = "the database does not answer"
@@ -117,7 +132,11 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 		s.Logger.Warn("the server is not ready", "request", requestID(r.Context()), "error", err)
 		return &job.Error{Code: job.Unavailable, Message: "the server is not ready", Why: why, Fix: "nanoos doctor"}
 	}
-	return writeJSON(w, http.StatusOK, Health{Status: "healthy", Service: serviceName, Version: s.opt.Version, Checks: map[string]string{"store": "ok"}})
+	checks := map[string]string{"store": "ok"}
+	if frozen != "" {
+		checks["installation"] = "frozen: " + frozen
+	}
+	return writeJSON(w, http.StatusOK, Health{Status: "healthy", Service: serviceName, Version: s.opt.Version, Checks: checks})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) error {

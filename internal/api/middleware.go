@@ -3,8 +3,6 @@ package api
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
 	"fmt"
 	"log/slog"
 	"mime"
@@ -31,6 +29,7 @@ type requestInfo struct {
 type identity struct {
 	name   string // for the record of who asked; empty on a machine of one person
 	tenant job.Tenant
+	role   auth.Role
 	token  auth.Token // zero: it came without one of the store's
 }
 
@@ -60,7 +59,7 @@ func (s *Server) middleware(routes *http.ServeMux) http.Handler {
 	}))
 	h := http.Handler(s.routed(routes))
 	h = s.onlyJSON(h)
-	h = s.authenticate(h)
+	h = s.authenticate(routes, h)
 	h = crossOrigin.Handler(h)
 	h = s.onlyThisMachine(h)
 	h = securityHeaders(h)
@@ -172,7 +171,7 @@ func securityHeaders(next http.Handler) http.Handler {
 // makes its own name point here cannot fake (DNS rebinding).
 func (s *Server) onlyThisMachine(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.opt.Token == nil && !(fromLoopback(r.RemoteAddr) && loopbackName(r.Host)) {
+		if s.open() && !(fromLoopback(r.RemoteAddr) && loopbackName(r.Host)) {
 			s.deny(w, r, &job.Error{Code: job.Forbidden, Message: "this server talks to its own machine only",
 				Why: fmt.Sprintf("the request is for %q and comes from %s, and the server has no token", shorten(r.Host), r.RemoteAddr),
 				Fix: "use http://127.0.0.1, or start the server with a token"})
@@ -199,43 +198,6 @@ func loopbackName(hostport string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback()
-}
-
-// public are the paths that need no token: they show nothing of anybody's.
-func public(path string) bool {
-	switch path {
-	case "/", "/healthz", "/readyz", "/api/docs", documentPath:
-		return true
-	}
-	return strings.HasPrefix(path, "/assets/")
-}
-
-// authenticate finds out who asks. Only digests are kept and compared, in
-// constant time (T18, G19).
-func (s *Server) authenticate(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.known(r) {
-			infoOf(r.Context()).who = identity{tenant: job.DefaultTenant}
-		} else if !public(r.URL.Path) {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="nanoos"`)
-			p := problemOf(r.Context(), &job.Error{Code: job.Forbidden, Message: "the request has no valid token",
-				Fix: "set NANOOS_TOKEN, or send the header: Authorization: Bearer TOKEN"})
-			p.Status, p.Title = http.StatusUnauthorized, http.StatusText(http.StatusUnauthorized)
-			writeProblem(w, p)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func (s *Server) known(r *http.Request) bool {
-	if s.opt.Token == nil {
-		return true
-	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	sum := sha256.Sum256([]byte(token))
-	same := subtle.ConstantTimeCompare(sum[:], s.opt.Token[:]) == 1
-	return same && strings.EqualFold(scheme, "Bearer")
 }
 
 // bodyTimeout bounds how long a document may take to arrive.

@@ -99,6 +99,7 @@ func route[I, O any](s *Server, op huma.Operation, handle func(context.Context, 
 		op.MaxBodyBytes = 64 << 10
 	}
 	op.Responses = mergeResponses(op.Responses, problemResponse())
+	s.patterns = append(s.patterns, op.Method+" "+op.Path)
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
 		if err != nil {
@@ -137,6 +138,7 @@ func (s *Server) plain(op huma.Operation, handle func(http.ResponseWriter, *http
 
 // page adds a handler that is not part of the documented interface.
 func (s *Server) page(pattern string, handle func(http.ResponseWriter, *http.Request) error) {
+	s.patterns = append(s.patterns, pattern)
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if err := handle(w, r); err != nil {
 			s.deny(w, r, err)

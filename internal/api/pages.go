@@ -161,7 +161,7 @@ func documentation(doc *huma.OpenAPI) docsPage {
 // operations of a path in the order in which people think of them.
 func operations(p *huma.PathItem) []*huma.Operation {
 	var ops []*huma.Operation
-	for _, op := range []*huma.Operation{p.Get, p.Post, p.Put, p.Patch} {
+	for _, op := range []*huma.Operation{p.Get, p.Post, p.Put, p.Patch, p.Delete} {
 		if op != nil {
 			ops = append(ops, op)
 		}

@@ -58,6 +58,9 @@ func problemOf(ctx context.Context, err error) *Problem {
 	if !ok && errors.Is(err, context.Canceled) {
 		e, ok = &job.Error{Code: job.Unavailable, Message: "the request was given up"}, true
 	}
+	if !ok && errors.Is(err, context.DeadlineExceeded) {
+		e, ok = &job.Error{Code: job.Unavailable, Message: "the request took too long", Why: "the database does not answer in time", Fix: "try again"}, true
+	}
 	if !ok || e.Code == job.Internal {
 		infoOf(ctx).fail = err
 		e = &job.Error{Code: job.Internal, Message: "the server could not do this because of a fault of its own",

@@ -69,6 +69,7 @@ type rig struct {
 
 type rigOptions struct {
 	token    string
+	tokens   bool // ask for one of the store
 	patience time.Duration
 }
 
@@ -92,7 +93,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	if err := r.queue.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	opt := Options{Version: "1.2.3", StartedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Listen: "127.0.0.1:8080"}
+	opt := Options{RequireToken: o.tokens, Version: "1.2.3", StartedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Listen: "127.0.0.1:8080"}
 	if o.token != "" {
 		opt.Token = new(sha256.Sum256([]byte(o.token)))
 	}

@@ -30,14 +30,15 @@ import (
 	"github.com/nano-os/nanoos/internal/store"
 )
 
-// Deps are the parts that a server speaks for. Store, Queue, Artifacts, Engines
-// and Inputs are required.
+// Deps are the parts that a server speaks for. Store, Queue, Artifacts and
+// Engines are required.
 type Deps struct {
 	Store     store.Store
 	Queue     *queue.Service
 	Artifacts artifact.Store
 	Engines   []engine.Engine
-	Inputs    func(engine string) engine.Inputs
+	// Inputs is what this machine has for an engine; nil: jobs run elsewhere.
+	Inputs func(engine string) engine.Inputs
 	// EngineInfo says which engines this machine has; nil: none is known to be.
 	EngineInfo func(ctx context.Context) []EngineInfo
 	// Live has the growing logs of attempts that run here; nil: none do.
@@ -60,9 +61,12 @@ type Live interface {
 
 // Options of a Server.
 type Options struct {
-	// Token is the SHA-256 of the token that every request must carry; nil
-	// means that the server needs none and talks to this machine only.
-	Token     *[sha256.Size]byte
+	// Token is the SHA-256 of a token that may do everything; nil: there is none.
+	Token *[sha256.Size]byte
+	// RequireToken asks every request for a token: that one, or one of the store.
+	// A server with neither asks for none and talks to this machine only.
+	RequireToken bool
+
 	Version   string
 	StartedAt time.Time
 	Listen    string // address to show to people, such as "127.0.0.1:8080"
@@ -76,8 +80,12 @@ type Server struct {
 	api     huma.API
 	mux     *http.ServeMux
 	handler http.Handler
-	metrics *metrics
-	streams *streamCap
+	// patterns are the routes, each of which needs a line in access.
+	patterns []string
+	keys     keys
+	failures failures
+	metrics  *metrics
+	streams  *streamCap
 	// What serves workers on other machines.
 	pollCap     *streamCap
 	transferCap *streamCap
@@ -102,7 +110,7 @@ func New(deps Deps, opt Options) *Server {
 		pollCap: newStreamCap(maxPolls, maxPollsPerKey), transferCap: newStreamCap(maxUploads, maxUploadsPerKey), live: liveDir(deps.LiveDir),
 		checker: checker{engines: deps.Engines, inputs: deps.Inputs, artifacts: deps.Artifacts},
 	}
-	s.prover.st = deps.Store
+	s.prover.st, s.keys.st = deps.Store, deps.Store
 	s.closing, s.close = context.WithCancelCause(context.Background())
 	s.metrics = newMetrics(deps.Store, deps.Metrics)
 	s.api = humago.New(s.mux, s.config())
@@ -114,6 +122,7 @@ func New(deps Deps, opt Options) *Server {
 	s.queueRoutes()
 	s.workerRoutes()
 	s.engineRoutes()
+	s.tokenRoutes()
 	s.workerProtocolRoutes()
 	s.workerFileRoutes()
 	s.workerOutputRoutes()
@@ -140,7 +149,7 @@ const (
 // Run serves connections of l until ctx ends, then ends the streams, lets the
 // other requests finish and returns.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
-	if s.opt.Token == nil && !isLoopback(l.Addr()) {
+	if s.open() && !isLoopback(l.Addr()) {
 		return &job.Error{Code: job.Forbidden, Message: fmt.Sprintf("refusing to listen on %s without a token", l.Addr()),
 			Why: "anybody who reaches this address could run programs here", Fix: "listen on 127.0.0.1, or set a token"}
 	}

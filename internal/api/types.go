@@ -333,9 +333,43 @@ type WorkerInfo struct {
 	State     string    `json:"state"` // online, draining, contact_lost, left
 	StartedAt time.Time `json:"started_at"`
 	SeenAt    time.Time `json:"seen_at"`
-	Offer     job.Offer `json:"offer"`
-	Free      job.Offer `json:"free"`
-	Running   []job.ID  `json:"running"`
+	EndedAt   time.Time `json:"ended_at,omitzero"` // when it left by itself
+	// Draining says that it may not claim; it stays so when contact is lost.
+	Draining bool      `json:"draining,omitempty"`
+	Token    string    `json:"token,omitempty"` // id of the token that it came with
+	Offer    job.Offer `json:"offer"`
+	Free     job.Offer `json:"free"`
+	Running  []job.ID  `json:"running"`
+}
+
+// TokenRequest makes a token.
+type TokenRequest struct {
+	Name     string       `json:"name" maxLength:"200" doc:"For people, and for the record of who asked."`
+	Role     string       `json:"role" enum:"admin,worker" doc:"What it may do."`
+	Queues   []string     `json:"queues,omitempty" doc:"Of a worker's token: it gets jobs of these only; absent: of all."`
+	Lifetime job.Duration `json:"lifetime,omitempty" doc:"Until it expires; absent: it does not."`
+}
+
+// TokenInfo is a token.
+type TokenInfo struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	Role      string    `json:"role"`
+	Queues    []string  `json:"queues,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	RevokedAt time.Time `json:"revoked_at,omitzero"`
+	// UsedAt is exact to the hour.
+	UsedAt time.Time `json:"used_at,omitzero"`
+	// Secret is in the answer that made the token, and nowhere else.
+	Secret string `json:"secret,omitempty"`
+}
+
+// TokenList is all tokens, the oldest first.
+type TokenList struct {
+	APIVersion string      `json:"apiVersion"`
+	Kind       string      `json:"kind"` // "TokenList"
+	Items      []TokenInfo `json:"items"`
 }
 
 // EngineInfo is an engine, where it was found, and its schema.
@@ -344,6 +378,7 @@ type EngineInfo struct {
 	Title     string            `json:"title"`
 	Aliases   []string          `json:"aliases"`
 	Available bool              `json:"available"`
+	Workers   []string          `json:"workers,omitempty"` // those online that have it
 	Version   string            `json:"version,omitempty"`
 	Programs  map[string]string `json:"programs,omitempty"` // program → path, absent ones missing
 	Library   []string          `json:"library,omitempty"`  // directories of pseudopotentials or potentials

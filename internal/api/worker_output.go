@@ -29,7 +29,8 @@ func (s *Server) addOutput(w http.ResponseWriter, r *http.Request) error {
 	}
 	q := query{values: r.URL.Query()}
 	fence, from := q.number("fence", 1, 1<<62, 0), q.number("from", 0, 1<<62, 0)
-	if err := q.err(); err != nil {
+	// Parameters that this version does not know are ignored.
+	if err := job.InvalidInput("the output was not stored", q.checks.problems); err != nil {
 		return err
 	}
 	attempt, err := strconv.Atoi(r.PathValue("attempt"))

@@ -36,6 +36,7 @@ type Token struct {
 	CreatedAt time.Time `json:"created_at"`
 	ExpiresAt time.Time `json:"expires_at,omitzero"` // zero: never
 	RevokedAt time.Time `json:"revoked_at,omitzero"` // zero: valid
+	UsedAt    time.Time `json:"used_at,omitzero"`    // roughly when it was last used; zero: never
 }
 
 // prefix marks our secrets, so that scanners of code and logs find them (T17).
