@@ -10,9 +10,6 @@ import (
 )
 
 const (
-	selectLastAttempts = `
-SELECT e.value, coalesce((SELECT max(a.number) FROM attempts a WHERE a.seq = e.value), 0)
-FROM json_each(?) e`
 	insertAttempt = `
 INSERT INTO attempts (worker, host, started_at, ended_at, outcome, exit, failure, seq, number)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
@@ -31,57 +28,41 @@ FROM json_each(?) e CROSS JOIN jobs j ON j.id = e.value JOIN attempts a ON a.seq
 )
 
 // InsertAttempts implements store.Tx.
-func (tx *writeTx) InsertAttempts(ctx context.Context, as []job.Attempt) error {
-	last, err := tx.lastAttempts(ctx, as)
-	if err != nil {
-		return err
-	}
+func (tx *writeTx) InsertAttempts(_ context.Context, as []job.Attempt) error {
+	last := make(map[job.ID]int, len(as))
 	for _, a := range as {
-		seq := tx.known[a.Job].seq
-		last[seq]++
-		if a.Number != last[seq] {
-			return job.Errorf(job.Conflict, "attempt %d of job %s is not attempt %d, the next", a.Number, a.Job, last[seq])
+		k, err := tx.know(a.Job)
+		if err != nil {
+			return err
+		}
+		last[a.Job] = max(last[a.Job], k.attempts) + 1
+		if a.Number != last[a.Job] {
+			return job.Errorf(job.Conflict, "attempt %d of job %s is not attempt %d, the next", a.Number, a.Job, last[a.Job])
 		}
 	}
-	return tx.saveAttempts(insertAttempt, as)
+	if err := tx.saveAttempts(insertAttempt, as); err != nil {
+		return err
+	}
+	for id, n := range last {
+		k := tx.known[id]
+		k.attempts = n
+		tx.known[id] = k
+	}
+	return nil
 }
 
 // SaveAttempts implements store.Tx.
-func (tx *writeTx) SaveAttempts(ctx context.Context, as []job.Attempt) error {
-	last, err := tx.lastAttempts(ctx, as)
-	if err != nil {
-		return err
-	}
+func (tx *writeTx) SaveAttempts(_ context.Context, as []job.Attempt) error {
 	for _, a := range as {
-		if a.Number < 1 || a.Number > last[tx.known[a.Job].seq] {
+		k, err := tx.know(a.Job)
+		if err != nil {
+			return err
+		}
+		if a.Number < 1 || a.Number > k.attempts {
 			return job.Errorf(job.NotFound, "job %s has no attempt %d", a.Job, a.Number)
 		}
 	}
 	return tx.saveAttempts(updateAttempt, as)
-}
-
-// lastAttempts returns the highest number of each job by its seq.
-func (tx *writeTx) lastAttempts(ctx context.Context, as []job.Attempt) (map[int64]int, error) {
-	seqs := make([]int64, len(as))
-	for i, a := range as {
-		k, err := tx.know(a.Job)
-		if err != nil {
-			return nil, err
-		}
-		seqs[i] = k.seq
-	}
-	last := make(map[int64]int, len(as))
-	err := tx.rows(ctx, selectLastAttempts, []any{list(seqs)}, func(r *sql.Rows) error {
-		var seq int64
-		var n int
-		err := r.Scan(&seq, &n)
-		last[seq] = n
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the last attempts: %w", err)
-	}
-	return last, nil
 }
 
 // saveAttempts runs a statement for attempts that were checked.

@@ -130,7 +130,7 @@ func (tx *writeTx) insertJob(ctx context.Context, j job.Job, digest, spec string
 func fold(name string) string { return strings.ToLower(name) }
 
 const selectLocked = `
-SELECT ` + rowColumns + `
+SELECT ` + rowColumns + `, ` + attemptCount + `
 FROM json_each(?) e CROSS JOIN jobs j ON j.id = e.value` + rowJoins
 
 // LockJobs implements store.Tx. The transaction is the only one that writes,
@@ -138,7 +138,9 @@ FROM json_each(?) e CROSS JOIN jobs j ON j.id = e.value` + rowJoins
 func (tx *writeTx) LockJobs(ctx context.Context, ids []job.ID) ([]job.Job, error) {
 	rows := make([]jobRow, 0, len(ids))
 	err := tx.rows(ctx, selectLocked, []any{list(ids)}, func(r *sql.Rows) error {
-		row, err := scanRow(r)
+		var attempts int
+		row, err := scanRow(r, &attempts)
+		row.attempts = attempts
 		rows = append(rows, row)
 		return err
 	})

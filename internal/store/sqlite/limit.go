@@ -248,7 +248,8 @@ func (t *limitTx) claim(n int) []int64 {
 	}
 	var seqs []int64
 	t.read(selectLocked, []any{list(ids)}, func(r *sql.Rows) error {
-		row, err := scanRow(r)
+		var attempts int
+		row, err := scanRow(r, &attempts)
 		seqs = append(seqs, row.seq)
 		return err
 	})

@@ -33,6 +33,7 @@ type known struct {
 	state    job.State
 	rev      int64
 	progress string // JSON; "" for none
+	attempts int    // how many have rows; counted only for a transaction that writes
 }
 
 func (w *writer) newTx(shared bool) *writeTx {
@@ -58,10 +59,13 @@ func (tx *writeTx) exec(query string, args ...any) (sql.Result, error) {
 	return res, err
 }
 
-const selectKnown = `
-SELECT j.seq, j.lane, j.state, j.rev, coalesce(p.progress, '')
+const (
+	attemptCount = `coalesce((SELECT max(a.number) FROM attempts a WHERE a.seq = j.seq), 0)`
+	selectKnown  = `
+SELECT j.seq, j.lane, j.state, j.rev, coalesce(p.progress, ''), ` + attemptCount + `
 FROM jobs j LEFT JOIN progress p ON p.seq = j.seq
 WHERE j.id = ?`
+)
 
 // know returns the state of a job.
 func (tx *writeTx) know(id job.ID) (known, error) {
@@ -69,7 +73,7 @@ func (tx *writeTx) know(id job.ID) (known, error) {
 		return k, nil
 	}
 	var k known
-	found, err := tx.row(context.Background(), selectKnown, []any{string(id)}, &k.seq, &k.lane, &k.state, &k.rev, &k.progress)
+	found, err := tx.row(context.Background(), selectKnown, []any{string(id)}, &k.seq, &k.lane, &k.state, &k.rev, &k.progress, &k.attempts)
 	if err != nil {
 		return known{}, err
 	}
