@@ -165,7 +165,10 @@ func givenBack(ctx context.Context, tx store.ReadTx, j job.Job) (bool, error) {
 
 // choose picks the jobs for a worker's turn.
 func (s *Service) choose(ctx context.Context, tx store.ReadTx, w store.Worker, free job.Offer, max int) ([]Candidate, error) {
-	if w.Draining {
+	// A worker that is silent, with a claim of before still open, gets nothing
+	// until it beats: it would be given the very jobs that were taken from it,
+	// as new attempts, and its own attempts could not come back (R10).
+	if w.Draining || s.ContactLost(w, tx.Now()) {
 		return nil, nil
 	}
 	if why, err := s.frozen(ctx, tx); err != nil || why != "" {

@@ -255,10 +255,20 @@ func TestG9_AJobWhoseLeaseNeverArrivedIsStartedAgain(t *testing.T) {
 func TestALeaseOnItsWayIsNotMissedForAnOlderOne(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *stage) {
 		s.must("attach w1", "submit a", "claim w1", "beat w1")
-		s.must("advance 17m", "claim w1")
+		s.must("advance 17m", "beat w1", "claim w1")
 		// The second lease has not arrived yet either, but that is not its fault.
 		s.must("beat w1")
 		s.want("job a", "a RUNNING attempt 2 failures 0 losses 1 on w1")
+	})
+}
+
+func TestF11_ASilentWorkerIsNotGivenItsOwnLostJobAsANewAttempt(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *stage) {
+		s.must("attach w1", "submit a", "claim w1", "advance 17m")
+		// It thaws: its claim arrives before its beat.
+		s.want("claim w1", "nothing")
+		s.want("beat w1 held=a", "carry a fence 1")
+		s.want("job a", "a RUNNING attempt 1 on w1")
 	})
 }
 
