@@ -1,12 +1,10 @@
 package executor
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,7 +30,7 @@ func (s *supervisor) takeOver() error {
 	if err != nil && !errors.Is(err, errNoRecord) {
 		return err
 	}
-	if s.slot, err = os.OpenFile(s.dir.file(exitFile), os.O_RDWR, 0); err != nil {
+	if s.slot, err = open(s.dir.file(exitFile), os.O_RDWR, 0); err != nil {
 		return fmt.Errorf("open exit record: %w", err)
 	}
 	if s.started.Supervisor, err = identify(os.Getpid()); err != nil {
@@ -54,13 +52,6 @@ func (s *supervisor) takeOver() error {
 
 // watchLeader returns when the leader has ended.
 func (s *supervisor) watchLeader() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		if err := s.tree.root.wait(ctx); err == nil {
-			s.children <- syscall.SIGCHLD
-		}
-	}()
 	s.follow()
 	s.exit.Step = s.started.Step
 	s.stopRequested(bootClock())

@@ -53,7 +53,7 @@ func tagOf(id job.ID, attempt int) string {
 // for microseconds when they look whether it is free, so busy is believed only
 // after a while.
 func (d attemptDir) takeLock(flag int) (*os.File, error) {
-	f, err := os.OpenFile(d.file(lockFile), os.O_RDWR|flag, 0o600)
+	f, err := open(d.file(lockFile), os.O_RDWR|flag, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (d attemptDir) takeLock(flag int) (*os.File, error) {
 
 // alive reports whether a supervisor holds the lock. Nothing else decides that.
 func (d attemptDir) alive() (bool, error) {
-	f, err := os.Open(d.file(lockFile))
+	f, err := open(d.file(lockFile), os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

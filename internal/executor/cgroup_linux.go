@@ -92,21 +92,21 @@ func (p *groupParents) findUnified(own string) error {
 		return nil
 	}
 	enable := "+" + strings.Join(wanted, " +")
-	err := writeGroupFile(own, "cgroup.subtree_control", enable)
+	err := writeKernelFile(own, "cgroup.subtree_control", enable)
 	if errors.Is(err, unix.EBUSY) {
 		if procs := (group{Unified: own}).members(); len(procs) != 1 || procs[0] != os.Getpid() {
 			return fmt.Errorf("control group %s cannot limit jobs: other processes are in it", own)
 		}
 		leaf := filepath.Join(own, groupName+"-worker")
 		if err = os.MkdirAll(leaf, 0o755); err == nil {
-			err = writeGroupFile(leaf, "cgroup.procs", "0")
+			err = writeKernelFile(leaf, "cgroup.procs", "0")
 		}
 		if err == nil {
-			err = writeGroupFile(own, "cgroup.subtree_control", enable)
+			err = writeKernelFile(own, "cgroup.subtree_control", enable)
 		}
 	}
 	if err == nil {
-		err = writeGroupFile(p.Unified, "cgroup.subtree_control", enable)
+		err = writeKernelFile(p.Unified, "cgroup.subtree_control", enable)
 	}
 	if err != nil {
 		return fmt.Errorf("hand on control group controllers: %w", err)
@@ -258,7 +258,7 @@ func makeGroup(dir string, limits [][2]string) error {
 		return fmt.Errorf("make control group: %w", err)
 	}
 	for _, l := range limits {
-		err := writeGroupFile(dir, l[0], l[1])
+		err := writeKernelFile(dir, l[0], l[1])
 		if err != nil && !(errors.Is(err, fs.ErrNotExist) && strings.Contains(l[0], "sw")) {
 			return fmt.Errorf("limit control group: %w", err)
 		}
@@ -273,7 +273,7 @@ func (g group) add(pid int) error {
 		if slices.Contains(words(filepath.Join(dir, "cgroup.procs")), number) {
 			continue
 		}
-		if err := writeGroupFile(dir, "cgroup.procs", number); err != nil {
+		if err := writeKernelFile(dir, "cgroup.procs", number); err != nil {
 			return fmt.Errorf("join control group: %w", err)
 		}
 	}
@@ -301,7 +301,7 @@ func (g group) members() []int {
 // members that it misses are killed one by one by the caller.
 func (g group) kill() {
 	if g.Unified != "" {
-		_ = writeGroupFile(g.Unified, "cgroup.kill", "1")
+		_ = writeKernelFile(g.Unified, "cgroup.kill", "1")
 	}
 }
 
@@ -347,8 +347,8 @@ func (g group) remove() error {
 // removeWithin is more than the 2 s that a lazy init takes to reap orphans.
 const removeWithin = 3 * time.Second
 
-func writeGroupFile(dir, name, value string) error {
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY, 0)
+func writeKernelFile(dir, name, value string) error {
+	f, err := open(filepath.Join(dir, name), os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
@@ -357,7 +357,7 @@ func writeGroupFile(dir, name, value string) error {
 }
 
 func words(path string) []string {
-	b, err := os.ReadFile(path)
+	b, err := readBounded(path)
 	if err != nil {
 		return nil
 	}

@@ -22,7 +22,7 @@ const (
 
 // BootID is the kernel's id of its current boot.
 func BootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	b, err := readBounded("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", fmt.Errorf("read boot id: %w", err)
 	}
@@ -41,7 +41,7 @@ type process struct {
 const userHZ = 100
 
 func readProcess(pid int) (process, error) {
-	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	b, err := readBounded("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return process{}, err
 	}
@@ -136,6 +136,30 @@ func (i identity) wait(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// endsWithin returns when the process has ended, when the time is over, or when
+// a signal arrives. It is one blocking system call: wait, with the runtime's
+// poller and timers, takes more threads.
+func (i identity) endsWithin(d time.Duration) {
+	fd, err := unix.PidfdOpen(i.PID, 0)
+	if err != nil {
+		if !errors.Is(err, unix.ESRCH) { // before Linux 5.3
+			time.Sleep(min(d, closeTick))
+		}
+		return
+	}
+	defer unix.Close(fd)
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(d.Milliseconds()))
+}
+
+// pipe is os.Pipe without the runtime's poller.
+func pipe() (reading, writing *os.File, err error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe2", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe"), nil
 }
 
 // descendants returns the living processes below pid.
@@ -261,10 +285,10 @@ func becomeSubreaper() error {
 // protectSupervisor lowers the chance that the kernel picks the supervisor when
 // memory is short, where that is allowed; exposeProgram undoes it for the
 // program.
-func protectSupervisor() { _ = os.WriteFile("/proc/self/oom_score_adj", []byte("-500"), 0) }
+func protectSupervisor() { _ = writeKernelFile("/proc/self", "oom_score_adj", "-500") }
 
 func exposeProgram(pid int) {
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("0"), 0)
+	_ = writeKernelFile("/proc/"+strconv.Itoa(pid), "oom_score_adj", "0")
 }
 
 // limitProcess sets the resource limits of a stage that waits at the barrier.

@@ -51,6 +51,11 @@ func (i identity) signal(sig unix.Signal) error {
 
 func (i identity) wait(ctx context.Context) error { return i.poll(ctx) }
 
+// endsWithin lets a little time pass, for systems that cannot be asked to tell.
+func (identity) endsWithin(d time.Duration) { time.Sleep(min(d, closeTick)) }
+
+func pipe() (reading, writing *os.File, err error) { return os.Pipe() }
+
 // descendants finds none: without a subreaper the tree is the process group of
 // its leader, which killSession ends.
 func descendants(int) []process { return nil }

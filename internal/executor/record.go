@@ -151,7 +151,7 @@ func readRecord(path string, v any) error {
 }
 
 func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := open(path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +211,7 @@ func createRecord(path string, v any) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := open(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +236,7 @@ func flush(f *os.File, dirs ...string) error {
 }
 
 func syncDir(path string) error {
-	d, err := os.Open(path)
+	d, err := open(path, os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
@@ -247,7 +247,7 @@ func syncDir(path string) error {
 // createSlot makes a file of one allocated page of zeros, so that a record can
 // be written into it on a full disk. It is not flushed.
 func createSlot(path string) (*os.File, error) {
-	f, err := os.OpenFile(path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := open(path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -49,10 +49,10 @@ func (s *stage) close() {
 
 // stagePipes makes the barrier and the way back: reading end, writing end.
 func stagePipes() (barrier, result [2]*os.File, err error) {
-	if barrier[0], barrier[1], err = os.Pipe(); err != nil {
+	if barrier[0], barrier[1], err = pipe(); err != nil {
 		return barrier, result, err
 	}
-	if result[0], result[1], err = os.Pipe(); err != nil {
+	if result[0], result[1], err = pipe(); err != nil {
 		barrier[0].Close()
 		barrier[1].Close()
 	}

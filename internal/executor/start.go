@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -35,21 +36,13 @@ func (l *Local) prepare(ctx context.Context, d attemptDir, t Task) error {
 			return fmt.Errorf("stage files: %w", err)
 		}
 	}
-	if err := d.describe(l.specOf(t)); err != nil {
-		return err
-	}
-	// The names of the directories above are durable too.
-	for _, up := range []string{filepath.Dir(string(d)), l.attempts} {
-		if err := syncDir(up); err != nil {
-			return fmt.Errorf("flush attempt directory: %w", err)
-		}
-	}
-	return nil
+	return d.describe(l.specOf(t))
 }
 
-// describe writes the spec and makes the slot of the exit record. Both are
-// flushed; their names become durable with that of the start record, which is
-// in the same directory and flushed before anything runs.
+// describe writes the spec, makes the slot of the exit record, and flushes both
+// with the names of the directories above. Their own names become durable with
+// that of the start record, which is in the same directory and flushed before
+// anything runs.
 func (d attemptDir) describe(s spec) error {
 	slot, err := createSlot(d.file(exitFile))
 	if err != nil {
@@ -61,8 +54,20 @@ func (d attemptDir) describe(s spec) error {
 		return fmt.Errorf("write spec: %w", err)
 	}
 	defer f.Close()
-	if err := errors.Join(f.Sync(), slot.Sync()); err != nil {
-		return fmt.Errorf("flush spec and exit record: %w", err)
+	ofJob := filepath.Dir(string(d))
+	// All at once: the file system writes them with one commit of its journal.
+	var flushes sync.WaitGroup
+	errs := make([]error, 4)
+	for i, flush := range []func() error{
+		f.Sync, slot.Sync,
+		func() error { return syncDir(ofJob) },
+		func() error { return syncDir(filepath.Dir(ofJob)) },
+	} {
+		flushes.Go(func() { errs[i] = flush() })
+	}
+	flushes.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("flush attempt: %w", err)
 	}
 	return nil
 }
@@ -119,9 +124,9 @@ func (l *Local) settled(ctx context.Context, d attemptDir) (condition, error) {
 }
 
 // supervisorEnv is the whole environment of a supervisor. It is idle nearly
-// always: one thread that runs Go is enough, and it ends before a garbage
-// collection would pay.
-var supervisorEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=16MiB"}
+// always, so one thread that runs Go is enough; and it collects its garbage at
+// 2 MiB, which a short run never makes, to stay small on long ones.
+var supervisorEnv = []string{"GOMAXPROCS=1", "GOGC=50"}
 
 // newborn is a supervisor that waits for its attempt.
 type newborn struct {

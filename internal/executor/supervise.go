@@ -63,19 +63,15 @@ type supervisor struct {
 	beatAt  time.Duration // the first one is late: short runs need none
 	beatNo  int64
 
-	children chan os.Signal // SIGCHLD, or the end of an adopted leader
-	wake     chan os.Signal // SIGUSR1: look for a stop request
 	// at marks the points at which a crash is tested.
 	at func(point string)
 }
 
 // supervise handles one attempt from the command line to the exit record.
 func supervise(args []string, at func(string)) int {
-	s := &supervisor{shake: openHandshake(), at: at, children: make(chan os.Signal, 1), wake: make(chan os.Signal, 1)}
+	s := &supervisor{shake: openHandshake(), at: at}
 	at("spawned")
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGINT, syscall.SIGTERM)
-	signal.Notify(s.children, syscall.SIGCHLD)
-	signal.Notify(s.wake, syscall.SIGUSR1)
 	var err error
 	switch {
 	case len(args) == 1:
@@ -113,7 +109,7 @@ func (s *supervisor) begin() error {
 	if _, endErr := readEnding(s.dir.file(exitFile)); err == nil || endErr == nil {
 		return errBusy
 	}
-	if s.slot, err = os.OpenFile(s.dir.file(exitFile), os.O_RDWR, 0); err != nil {
+	if s.slot, err = open(s.dir.file(exitFile), os.O_RDWR, 0); err != nil {
 		return fmt.Errorf("open exit record: %w", err)
 	}
 	if err := becomeSubreaper(); err != nil {
@@ -149,11 +145,11 @@ func (s *supervisor) open() (err error) {
 		return err
 	}
 	protectSupervisor()
-	if s.files.in, err = os.Open(os.DevNull); err != nil {
+	if s.files.in, err = open(os.DevNull, os.O_RDONLY, 0); err != nil {
 		return err
 	}
 	for name, f := range map[string]**os.File{outFile: &s.files.out, errFile: &s.files.err} {
-		if *f, err = os.OpenFile(s.dir.file(name), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
+		if *f, err = open(s.dir.file(name), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
 			return fmt.Errorf("open output: %w", err)
 		}
 	}
@@ -290,7 +286,8 @@ func (s *supervisor) complain(err error) {
 }
 
 // tick is how soon a limit that is passed is noticed, and how long a stop
-// request can stay unseen when its signal is lost. A flood of output, or a tree
+// request can stay unseen: its signal, SIGUSR1, ends a wait, but only on the
+// thread that waits. More would take the threads of os/signal. A flood of output, or a tree
 // that nears a polled memory limit, is watched more closely.
 const (
 	tick      = 200 * time.Millisecond
@@ -302,18 +299,11 @@ const (
 // follow returns when the leader has ended, and does meanwhile what limits and
 // requests demand.
 func (s *supervisor) follow() unix.WaitStatus {
-	timer := time.NewTimer(tick)
-	defer timer.Stop()
 	for {
 		if status, ended := s.reap(); ended {
 			return status
 		}
-		timer.Reset(s.tend(bootClock()))
-		select {
-		case <-s.children:
-		case <-s.wake:
-		case <-timer.C:
-		}
+		s.tree.root.endsWithin(s.tend(bootClock()))
 	}
 }
 
@@ -449,17 +439,14 @@ func (s *supervisor) beat(now time.Duration) {
 // clear kills what the leader left, until nothing is left: killing a process
 // gives its children to us only afterwards, so one pass is not enough.
 func (s *supervisor) clear() error {
-	for pause := time.Millisecond; ; pause = min(2*pause, tick) {
+	for pause := time.Millisecond; ; pause = min(2*pause, closeTick) {
 		if s.gone() && !killSession(s.tree.root) {
 			return nil
 		}
 		if s.tree.kill() == 0 && !s.tree.own {
 			return nil
 		}
-		select {
-		case <-s.children:
-		case <-time.After(pause):
-		}
+		time.Sleep(pause)
 	}
 }
 
