@@ -100,6 +100,11 @@ func (s *Server) authenticate(routes *http.ServeMux, next http.Handler) http.Han
 			s.unknown(w, r, err)
 			return
 		}
+		if id := who.token.ID; id != "" {
+			ctx, end := s.keys.hold(r.Context(), id)
+			defer end()
+			r = r.WithContext(ctx)
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -172,6 +177,10 @@ type keys struct {
 	at      time.Time            // guarded by mu; when ring was read
 	reading chan struct{}        // guarded by mu; closed when a read ends, nil when none is under way
 	noted   map[string]time.Time // guarded by mu; when the use of a token was written down
+	// holders are the requests under way that came with a token, by its id and a
+	// number; guarded by mu.
+	holders map[string]map[int64]context.CancelCauseFunc
+	last    int64 // guarded by mu; the number of the last holder
 }
 
 const (
@@ -249,6 +258,7 @@ func (k *keys) read(ctx context.Context) (auth.Keyring, error) {
 	k.reading = nil
 	if err == nil {
 		k.ring, k.at = auth.NewKeyring(tokens), began
+		k.expel(began)
 		return k.ring, nil
 	}
 	if k.ring != nil && time.Since(k.at) < keysStale {
@@ -262,6 +272,58 @@ func (k *keys) forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.at = time.Time{}
+}
+
+// hold registers a request, which ends with its token; end must follow.
+func (k *keys) hold(ctx context.Context, id string) (_ context.Context, end func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.last++
+	number := k.last
+	if k.holders == nil {
+		k.holders = map[string]map[int64]context.CancelCauseFunc{}
+	}
+	if k.holders[id] == nil {
+		k.holders[id] = map[int64]context.CancelCauseFunc{}
+	}
+	k.holders[id][number] = cancel
+	return ctx, func() {
+		cancel(nil)
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if delete(k.holders[id], number); len(k.holders[id]) == 0 {
+			delete(k.holders, id)
+		}
+	}
+}
+
+// expel ends the requests whose token has ended. The caller holds mu.
+func (k *keys) expel(now time.Time) {
+	for id, requests := range k.holders {
+		if t, known := k.ring[id]; known && t.Valid(now) {
+			continue
+		}
+		for _, cancel := range requests {
+			cancel(errTokenEnded)
+		}
+	}
+}
+
+var errTokenEnded = &job.Error{Code: job.Forbidden, Message: "the token has been revoked or has expired", Fix: "nanoos token create"}
+
+// guard looks at the tokens while requests are under way, so that streams and
+// long polls end with theirs, until ctx ends.
+func (k *keys) guard(ctx context.Context) {
+	for pause(ctx, keysFresh) {
+		k.mu.Lock()
+		idle := len(k.holders) == 0
+		k.mu.Unlock()
+		if !idle {
+			// That the store does not answer is noticed by others.
+			_, _ = k.current(ctx)
+		}
+	}
 }
 
 // note writes down that a token was used. That it cannot be written is no reason

@@ -186,6 +186,29 @@ func TestT19_ARevokedTokenEndsDuringUse(t *testing.T) {
 	}
 }
 
+func TestT19_ALongPollEndsWithItsToken(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{token: "secret"})
+	id, secret := r.issue(auth.Worker)
+	c := r.remoteWith(secret)
+	attachTo(t, c)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Claim(t.Context(), workerName, offer, 1, 50*time.Second)
+		ended <- err
+	}()
+	waitFor(t, func() bool { return r.server.pollCap.count() == 1 })
+	if _, err := r.client.RevokeToken(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.server.keys.current(t.Context()); err != nil { // as guard does every while
+		t.Fatal(err)
+	}
+	if err := <-ended; job.CodeOf(err) != job.Forbidden {
+		t.Errorf("error is %v", err)
+	}
+}
+
 func TestT19_AnotherServerLearnsOfARevocationWithinItsCache(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{token: "secret"})

@@ -88,26 +88,38 @@ func (p *Problem) GetStatus() int { return p.Status }
 
 func (p *Problem) ContentType(string) string { return problemType }
 
-// retryAfter is what a client is told to wait when it is sent away: long enough
-// for a claim or a commit, short enough for a person.
-const retryAfter = "5"
+// What a client is told to wait, in seconds: a database that is away needs
+// longer than a limit of what goes on at one time.
+const (
+	retryAfterUnavailable = "5"
+	retryAfterExhausted   = "2"
+)
 
 // GetHeaders adds when to come back, where that makes sense.
 func (p *Problem) GetHeaders() http.Header {
-	if p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable {
-		return http.Header{"Retry-After": {retryAfter}}
+	switch p.Status {
+	case http.StatusTooManyRequests:
+		return http.Header{"Retry-After": {retryAfterExhausted}}
+	case http.StatusServiceUnavailable:
+		return http.Header{"Retry-After": {retryAfterUnavailable}}
 	}
 	return nil
 }
 
 // deny answers a request with an error.
 func (s *Server) deny(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, errStopping) {
+		// Another server is there already, or the next is about to start.
+		w.Header().Set("Retry-After", "1")
+	}
 	writeProblem(w, problemOf(r.Context(), err))
 }
 
 func writeProblem(w http.ResponseWriter, p *Problem) {
 	for name, values := range p.GetHeaders() {
-		w.Header()[name] = values
+		if w.Header()[name] == nil {
+			w.Header()[name] = values
+		}
 	}
 	w.Header().Del("Content-Length")
 	w.Header().Set("Content-Type", problemType)

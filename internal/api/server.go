@@ -159,8 +159,8 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	sweeping, stopSweeping := context.WithCancel(ctx)
-	defer stopSweeping()
+	beside, stopBeside := context.WithCancel(ctx)
+	defer stopBeside()
 	stopped := make(chan struct{})
 	defer close(stopped)
 	wg.Go(func() {
@@ -178,8 +178,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		}
 	})
 	if s.live != "" {
-		wg.Go(func() { s.sweepLive(sweeping) })
+		wg.Go(func() { s.sweepLive(beside) })
 	}
+	wg.Go(func() { s.keys.guard(beside) })
 	err := server.Serve(l)
 	if ctx.Err() != nil && errors.Is(err, http.ErrServerClosed) {
 		return nil

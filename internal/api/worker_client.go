@@ -88,6 +88,13 @@ func (c *WorkerClient) try(ctx context.Context, call func(at *Client) error) err
 			}
 			return err
 		}
+		if job.CodeOf(err) == job.Exhausted {
+			// The server is well; only this kind of call has to wait.
+			if !pause(ctx, jittered(retryTime(err))) {
+				return context.Cause(ctx)
+			}
+			continue
+		}
 		c.choice.failed(i, began, retryTime(err))
 	}
 	return err
@@ -263,8 +270,14 @@ func (c *choice) failed(i int, began time.Time, asked time.Duration) {
 	r.last = min(max(2*r.last, firstRest), lastRest)
 	pause := time.Duration(rand.Float64() * float64(r.last))
 	if asked > 0 {
-		pause = asked/2 + time.Duration(rand.Float64()*float64(asked))
+		pause = jittered(asked)
 	}
 	r.from = time.Now()
 	r.until = r.from.Add(pause)
+}
+
+// jittered is about a time, spread so that those who were told the same do not
+// come back together.
+func jittered(d time.Duration) time.Duration {
+	return d/2 + time.Duration(rand.Float64()*float64(d))
 }

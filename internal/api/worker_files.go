@@ -20,10 +20,11 @@ import (
 // on the machine unless a job asks for them.
 const maxArtifact = 64 << 30
 
-// Caps on files and outputs on their way (F46). A worker has maxTransfers.
+// Caps on files and outputs on their way (F46), of which a worker has at most
+// maxTransfers; many workers may share one address and one token.
 const (
-	maxUploads       = 512
-	maxUploadsPerKey = 128
+	maxUploads       = 1024
+	maxUploadsPerKey = 768
 )
 
 func (s *Server) workerFileRoutes() {

@@ -14,7 +14,7 @@ import (
 )
 
 // maxOutput bounds one append; a program that prints more is sent in parts.
-const maxOutput = 4 << 20
+const maxOutput = 1 << 20
 
 func (s *Server) workerOutputRoutes() {
 	s.workerRoute("POST "+workerPath+"output/{job}/{attempt}/{stream}", s.addOutput)
