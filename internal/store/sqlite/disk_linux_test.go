@@ -37,7 +37,18 @@ func TestMain(m *testing.M) {
 
 func TestF18_AFullDiskRefusesWritesLosesNothingAndRecovers(t *testing.T) {
 	t.Parallel()
-	dir := smallDisk(t, 64<<20)
+	// A real file system also delays what it promises, and maps files that it
+	// has no room for.
+	for name, disk := range map[string]func(*testing.T, int64) string{"tmpfs": smallDisk, "ext4": smallExt4} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fillAndFree(t, disk(t, 64<<20))
+		})
+	}
+}
+
+// fillAndFree works on a disk, fills it up and frees it again.
+func fillAndFree(t *testing.T, dir string) {
 	path := filepath.Join(dir, "nanoos.db")
 	s := openAt(t, path, Options{})
 	var accepted []job.ID
@@ -257,11 +268,38 @@ func haveAll(t *testing.T, s *Store, ids []job.ID) {
 	}
 }
 
-// smallDisk mounts a file system of its own.
+// smallDisk mounts a file system of its own in memory.
 func smallDisk(t *testing.T, size int64) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=700", size)); err != nil {
+	err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=700", size))
+	return mounted(t, dir, err)
+}
+
+// smallExt4 mounts a file system of its own in a file.
+func smallExt4(t *testing.T, size int64) string {
+	t.Helper()
+	dir, image := t.TempDir(), filepath.Join(t.TempDir(), "image")
+	f, err := os.Create(image)
+	if err == nil {
+		err = errors.Join(f.Truncate(size), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"mkfs.ext4", "-q", "-F", image}, {"mount", "-o", "loop", image, dir}} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			return mounted(t, dir, fmt.Errorf("%s: %w: %s", args[0], err, out))
+		}
+	}
+	return mounted(t, dir, nil)
+}
+
+// mounted unmounts a small disk when the test has ended, or skips the test for
+// want of one.
+func mounted(t *testing.T, dir string, err error) string {
+	t.Helper()
+	if err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatalf("mount a small disk: %v", err)
 		}
