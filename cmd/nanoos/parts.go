@@ -24,6 +24,7 @@ import (
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/queue"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/postgres"
 	"github.com/nano-os/nanoos/internal/store/sqlite"
 	"github.com/nano-os/nanoos/internal/worker"
 )
@@ -82,7 +83,7 @@ func openDatabase(ctx context.Context, cfg config) (database, error) {
 	if cfg.Database == "" {
 		return sqlite.Open(cfg.sqliteFile(), sqlite.Options{})
 	}
-	return nil, &job.Error{Code: job.Unavailable, Message: "this build has no PostgreSQL"}
+	return postgres.Open(ctx, cfg.Database, postgres.Options{})
 }
 
 func (s *serving) openQueue(ctx context.Context, here runsHere) error {

@@ -125,7 +125,7 @@ nanoos submit pw.in --cores 4 --follow`,
 	add(groupStart, newRunCommand(a), newUpCommand(a), newSubmitCommand(a), newParseCommand(a), newDoctorCommand(a))
 	add(groupJobs, jobCommands(a)...)
 	add(groupJobs, newTopCommand(a), newJobNoun(a))
-	add(groupSite, newStatusCommand(a), newQueueNoun(a), newWorkerCommand(a), newServerCommand(a), newEngineNoun(a))
+	add(groupSite, newStatusCommand(a), newQueueNoun(a), newWorkerCommand(a), newServerCommand(a), newTokenNoun(a), newEngineNoun(a))
 	add(groupMore, newBenchCommand(a), newVersionCommand(a), newCompletionCommand(a), newHelpCommand(a, root))
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	return root

@@ -54,7 +54,7 @@ nanoos worker list`,
 	cmd.Flags().StringVar(&flags.Name, "name", "", "unique name of this worker (default: the host's, with a part of its id)")
 	cmd.Flags().StringVar(&flags.Health, "health", "", "address of a page for health and metrics, as 127.0.0.1:9090 (default: none)")
 	flags.offerFlags(cmd)
-	cmd.AddCommand(newWorkerList(a), newWorkerGet(a))
+	cmd.AddCommand(newWorkerList(a), newWorkerGet(a), newWorkerDrain(a), newWorkerResume(a), newWorkerForget(a))
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -58,6 +59,91 @@ nanoos worker get node7-3f9a1c -o json | jq .running`,
 
 func (a *app) showWorker(w api.WorkerInfo) error {
 	return show(a, listing[api.WorkerInfo]{doc: w, rows: []api.WorkerInfo{w}, columns: workerColumns(), id: workerName})
+}
+
+func newWorkerDrain(a *app) *cobra.Command {
+	var why string
+	cmd := &cobra.Command{
+		Use: "drain WORKER…", Short: "Let workers finish what they run, and claim nothing more.", Args: minArgs(1, "the name of a worker"),
+		Long: "What runs goes on to its end. A drained worker stays so when it is started again, until it is resumed.",
+		Example: `nanoos worker drain node7-3f9a1c --why "new memory at 18:00"
+nanoos worker drain node7-3f9a1c node8-77ab02
+nanoos worker list -o id | xargs nanoos worker drain`,
+		ValidArgsFunction: a.completeWorkers(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.eachWorker(cmd.Context(), args, func(c *api.Client, name string) error {
+				w, err := c.DrainWorker(cmd.Context(), name, why)
+				if err == nil {
+					a.note("worker %s takes no more jobs; %d still run", name, len(w.Running))
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&why, "why", "", "reason, for the record")
+	return cmd
+}
+
+func newWorkerResume(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "resume WORKER…", Short: "Let drained workers claim again.", Args: minArgs(1, "the name of a worker"),
+		Example: `nanoos worker resume node7-3f9a1c
+nanoos worker resume node7-3f9a1c node8-77ab02
+nanoos worker list -o id | xargs nanoos worker resume`,
+		ValidArgsFunction: a.completeWorkers(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.eachWorker(cmd.Context(), args, func(c *api.Client, name string) error {
+				_, err := c.ResumeWorker(cmd.Context(), name)
+				if err == nil {
+					a.note("worker %s takes jobs again", name)
+				}
+				return err
+			})
+		},
+	}
+}
+
+func newWorkerForget(a *app) *cobra.Command {
+	var why string
+	cmd := &cobra.Command{
+		Use: "forget WORKER…", Short: "Give up a worker that is gone for good; its jobs start elsewhere at once.", Args: minArgs(1, "the name of a worker"),
+		Long: `Only for a machine that does not come back: jobs that it ran get a new attempt without waiting for lost_after. A
+worker that is heard of is not forgotten. If it comes back after all, it stops what it ran and publishes nothing of it.`,
+		Example: `nanoos worker forget node7-3f9a1c --why "its board is dead"
+nanoos worker forget node7-3f9a1c node8-77ab02
+nanoos worker list -o json | jq -r '.items[] | select(.state == "contact_lost") | .name' | xargs nanoos worker forget`,
+		ValidArgsFunction: a.completeWorkers(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.eachWorker(cmd.Context(), args, func(c *api.Client, name string) error {
+				_, err := c.ForgetWorker(cmd.Context(), name, why)
+				if err == nil {
+					a.note("worker %s is forgotten", name)
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&why, "why", "", "reason, for the record")
+	return cmd
+}
+
+// eachWorker does something to workers one by one, and reports each failure.
+func (a *app) eachWorker(ctx context.Context, names []string, do func(*api.Client, string) error) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, name := range names {
+		if err := do(c, name); err != nil {
+			if len(names) == 1 || ctx.Err() != nil {
+				return err
+			}
+			a.report(err)
+			failed = append(failed, err)
+		}
+	}
+	return partly(len(names)-len(failed), errors.Join(failed...))
 }
 
 func (a *app) workers(ctx context.Context) ([]api.WorkerInfo, error) {
