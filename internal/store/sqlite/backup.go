@@ -15,11 +15,11 @@ import (
 	"github.com/nano-os/nanoos/internal/job"
 )
 
-// Backup writes the state of one commit to a new file, while others write on,
-// and reads the whole of it back before it calls it good (G21).
-func (s *Store) Backup(ctx context.Context, path string) error {
-	if err := copyDatabase(ctx, s.path, path); err != nil {
-		return fmt.Errorf("back up %s: %w", s.path, err)
+// Backup writes the state of one commit to a new file, while this or another
+// process writes on, and reads the whole of it back before it calls it good (G21).
+func Backup(ctx context.Context, database, path string) error {
+	if err := copyDatabase(ctx, database, path); err != nil {
+		return fmt.Errorf("back up %s: %w", database, err)
 	}
 	return nil
 }

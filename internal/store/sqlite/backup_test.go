@@ -47,7 +47,7 @@ func TestG21_ABackupWhileWritingIsTheStateOfOneCommit(t *testing.T) {
 	var backups []string
 	for _, name := range []string{"1", "2", "3", "4"} {
 		path := filepath.Join(dir, name+".backup")
-		if err := s.Backup(t.Context(), path); err != nil {
+		if err := Backup(t.Context(), s.path, path); err != nil {
 			t.Fatal(err)
 		}
 		backups = append(backups, path)
@@ -104,7 +104,7 @@ func TestG21_ARestoreRaisesTheIncarnationAndTheFencesAndStartsFrozen(t *testing.
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "backup")
-	err := errors.Join(s.Backup(t.Context(), path), s.Close())
+	err := errors.Join(Backup(t.Context(), s.path, path), s.Close())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestG21_ARestoreRaisesTheIncarnationAndTheFencesAndStartsFrozen(t *testing.
 			t.Errorf("frozen is %q: %v", frozen, err)
 		}
 		path = filepath.Join(dir, "backup of "+want.incarnation)
-		if err := errors.Join(s.Backup(t.Context(), path), s.Close()); err != nil {
+		if err := errors.Join(Backup(t.Context(), s.path, path), s.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -155,15 +155,15 @@ func TestBackupAndRestoreNeverReplaceAFile(t *testing.T) {
 	path, backup, other := filepath.Join(dir, "nanoos.db"), filepath.Join(dir, "backup"), filepath.Join(dir, "other")
 	s := openAt(t, path, Options{})
 	defer s.Close()
-	if err := s.Backup(t.Context(), backup); err != nil {
+	if err := Backup(t.Context(), s.path, backup); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(other+"-wal", []byte("of somebody"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, err := range map[string]error{
-		"backup onto itself":       s.Backup(t.Context(), path),
-		"backup onto a backup":     s.Backup(t.Context(), backup),
+		"backup onto itself":       Backup(t.Context(), s.path, path),
+		"backup onto a backup":     Backup(t.Context(), s.path, backup),
 		"restore onto the running": Restore(t.Context(), backup, path),
 		"restore onto a backup":    Restore(t.Context(), backup, backup),
 		"restore beside a log":     Restore(t.Context(), backup, other),
@@ -186,7 +186,7 @@ func TestADamagedOrForeignBackupIsNotRestored(t *testing.T) {
 		jobs = append(jobs, benchJob(1))
 	}
 	backup := filepath.Join(dir, "backup")
-	if err := errors.Join(submit(s, jobs...), s.Backup(t.Context(), backup), s.Close()); err != nil {
+	if err := errors.Join(submit(s, jobs...), Backup(t.Context(), s.path, backup), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	good, err := os.ReadFile(backup)
