@@ -156,11 +156,13 @@ func readBounded(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
-	if err == nil && len(b) > maxRecord {
+	var b bytes.Buffer
+	b.Grow(slotSize + bytes.MinRead) // the slot and nearly every other file in one go
+	_, err = b.ReadFrom(io.LimitReader(f, maxRecord+1))
+	if err == nil && b.Len() > maxRecord {
 		err = fmt.Errorf("read %s: larger than %d bytes", filepath.Base(path), maxRecord)
 	}
-	return b, err
+	return b.Bytes(), err
 }
 
 // writeRecord puts v under its name and flushes file and directory. The name
