@@ -183,7 +183,7 @@ func (tx *writeTx) findLanes(ctx context.Context, keys []laneKey) error {
 	if err := tx.query(ctx, 0, selectLaneIDs, args, found); err != nil || len(w.missing(keys)) == 0 {
 		return err
 	}
-	c, err := connect(context.WithoutCancel(ctx), w.store.cfg)
+	c, err := w.store.server.connect(context.WithoutCancel(ctx))
 	if err != nil {
 		return err
 	}

@@ -31,10 +31,6 @@ SELECT 1 / count(*) FROM w`
 	writerAge        = 7 * 24 * time.Hour
 )
 
-// resolveFor bounds how long the callers of a commit in doubt wait for the
-// truth: longer than the server takes to notice that a client is gone.
-const resolveFor = 25 * time.Second
-
 // doubtError means that a commit was sent and not answered.
 type doubtError struct {
 	batch      int64
@@ -54,9 +50,7 @@ func (w *writer) commit(t *transaction, ops int) error {
 	counts := t.changes.counts
 	writes := t.touched || t.changes.any(jobRows|attemptRows|otherRows|eventRows) || len(counts) > 0
 	if !writes || t.abandoned {
-		if t.begun {
-			w.abandon()
-		}
+		w.abandon()
 		return nil
 	}
 	began := time.Now()
@@ -116,7 +110,7 @@ func (w *writer) register(t *transaction) error {
 	if w.id != "" {
 		return nil
 	}
-	c, err := connect(context.Background(), w.store.cfg)
+	c, err := w.store.server.connect(context.Background())
 	if err == nil {
 		defer c.close()
 		id, b := string(job.NewID()), &pgx.Batch{}
@@ -134,7 +128,7 @@ func (w *writer) register(t *transaction) error {
 // resolve finds out whether a commit in doubt happened, and makes sure that it
 // will not if it did not. From then on the process writes under another row.
 func (w *writer) resolve(doubt *doubtError) (stored bool, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), resolveFor)
+	ctx, cancel := context.WithTimeout(context.Background(), w.store.opt.bounds.resolve)
 	defer cancel()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		stored, err = w.ask(ctx, doubt)
@@ -153,7 +147,7 @@ func (w *writer) resolve(doubt *doubtError) (stored bool, err error) {
 }
 
 func (w *writer) ask(ctx context.Context, doubt *doubtError) (bool, error) {
-	c, err := connect(ctx, w.store.cfg)
+	c, err := w.store.server.connect(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -13,13 +13,21 @@ import (
 	"github.com/nano-os/nanoos/internal/job"
 )
 
-const (
-	// connectTimeout bounds one attempt to connect, with TLS and the settings.
-	connectTimeout = 5 * time.Second
-	// answerTimeout bounds one round trip. A statement ends after 15 s on the
-	// server; the rest is for the way.
-	answerTimeout = 20 * time.Second
-)
+// bounds are the longest times that anything here takes. Nothing waits longer,
+// so a database that is away or frozen holds nobody up.
+type bounds struct {
+	connect   time.Duration // one attempt to connect, with TLS and the settings
+	answer    time.Duration // one round trip; a statement ends after 15 s on the server
+	reconnect time.Duration // how long a batch waits for a database that is away, so that a restart is not noticed
+	resolve   time.Duration // the truth about a commit; longer than the server takes to notice that a client is gone
+	turn      time.Duration // a write waits for its turn behind two connects and a commit in doubt
+	reader    time.Duration // a read waits for its turn
+}
+
+var usualBounds = bounds{
+	connect: 5 * time.Second, answer: 20 * time.Second, reconnect: 5 * time.Second,
+	resolve: 25 * time.Second, turn: 30 * time.Second, reader: 10 * time.Second,
+}
 
 // settings hold for every session of ours, whatever the server's defaults are
 // (S2, G1). The keepalives and the TCP timeout make the server notice within
@@ -62,9 +70,8 @@ func parseURL(raw string) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, badURL(strings.ReplaceAll(err.Error(), u.String(), u.Redacted()))
 	}
-	cfg.ConnectTimeout = connectTimeout
 	keepalive := net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3}
-	cfg.DialFunc = (&net.Dialer{Timeout: connectTimeout, KeepAliveConfig: keepalive}).DialContext
+	cfg.DialFunc = (&net.Dialer{KeepAliveConfig: keepalive}).DialContext
 	return cfg, nil
 }
 
@@ -92,13 +99,19 @@ func badURL(why string) error {
 		Fix: "write it as postgres://USER:PASSWORD@HOST:5432/DATABASE"}
 }
 
+// server is where sessions are opened.
+type server struct {
+	cfg    *pgx.ConnConfig
+	bounds bounds
+}
+
 // connect opens a session with our settings.
-func connect(ctx context.Context, cfg *pgx.ConnConfig) (*conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*connectTimeout)
+func (s *server) connect(ctx context.Context) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.bounds.connect)
 	defer cancel()
-	pg, err := pgx.ConnectConfig(ctx, cfg.Copy())
+	pg, err := pgx.ConnectConfig(ctx, s.cfg.Copy())
 	if err != nil {
-		return nil, fmt.Errorf("connect to the database: %w", unreachable(cfg, err))
+		return nil, fmt.Errorf("connect to the database: %w", s.unreachable(err))
 	}
 	names, values := make([]string, len(settings)), make([]string, len(settings))
 	for i, s := range settings {
@@ -106,18 +119,18 @@ func connect(ctx context.Context, cfg *pgx.ConnConfig) (*conn, error) {
 	}
 	if _, err := pg.Exec(ctx, applySettings, names, values); err != nil {
 		closeSession(pg)
-		return nil, fmt.Errorf("set up the session: %w", unreachable(cfg, err))
+		return nil, fmt.Errorf("set up the session: %w", s.unreachable(err))
 	}
-	return &conn{pg: pg}, nil
+	return &conn{pg: pg, answer: s.bounds.answer}, nil
 }
 
-func unreachable(cfg *pgx.ConnConfig, err error) error {
+func (s *server) unreachable(err error) error {
 	if hasCode(err, "28P01", "28000", "3D000", "42501") { // password, role, database, permission
 		return &job.Error{Code: job.Unavailable, Message: "the database refuses us", Why: err.Error(), Err: err,
 			Fix: "correct the address, the password or the permissions of the database"}
 	}
 	return &job.Error{Code: job.Unavailable, Message: "the database does not answer", Why: err.Error(), Err: err,
-		Fix: fmt.Sprintf("make sure that PostgreSQL runs and listens on %s, port %d", cfg.Host, cfg.Port)}
+		Fix: fmt.Sprintf("make sure that PostgreSQL runs and listens on %s, port %d", s.cfg.Host, s.cfg.Port)}
 }
 
 // checkServer refuses a server on which an answer would not mean that a commit

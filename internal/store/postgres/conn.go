@@ -14,7 +14,8 @@ import (
 // conn is a session. It is used by one goroutine at a time, and its statements
 // are prepared once.
 type conn struct {
-	pg *pgx.Conn
+	pg     *pgx.Conn
+	answer time.Duration // the longest that a round trip takes
 }
 
 // send runs a batch in one round trip.
@@ -22,7 +23,7 @@ func (c *conn) send(ctx context.Context, b *pgx.Batch) error {
 	if c == nil {
 		return &lostError{errNotConnected}
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.answer)
 	defer cancel()
 	err := c.pg.SendBatch(ctx, b).Close()
 	if err != nil && c.pg.IsClosed() {

@@ -20,14 +20,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/nano-os/nanoos/internal/store"
 )
 
 // Store is an open database.
 type Store struct {
-	cfg    *pgx.ConnConfig
+	server *server
 	opt    Options
 	writer *writer
 	pool   *pool
@@ -43,7 +41,8 @@ type Options struct {
 	// It is for tests, which lose nothing of value.
 	AllowUnsafeServer bool
 
-	now func() time.Time // instead of the database's clock, for tests
+	now    func() time.Time // instead of the database's clock, for tests
+	bounds bounds           // the usual ones
 }
 
 // Open connects to a database and creates or updates its schema. It refuses a
@@ -53,7 +52,11 @@ func Open(ctx context.Context, url string, opt Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := connect(ctx, cfg)
+	if opt.bounds == (bounds{}) {
+		opt.bounds = usualBounds
+	}
+	srv := &server{cfg: cfg, bounds: opt.bounds}
+	c, err := srv.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -61,8 +64,7 @@ func Open(ctx context.Context, url string, opt Options) (*Store, error) {
 		c.close()
 		return nil, fmt.Errorf("open database %s: %w", cfg.Database, err)
 	}
-	s := &Store{cfg: cfg, opt: opt, pool: newPool(cfg)}
-	s.notes = newNotifier(cfg)
+	s := &Store{server: srv, opt: opt, pool: newPool(opt.bounds.reader), notes: newNotifier(srv)}
 	s.writer = startWriter(s, c)
 	s.tasks.Go(s.notes.send)
 	return s, nil
@@ -84,22 +86,25 @@ func (s *Store) Read(ctx context.Context, fn func(store.ReadTx) error) error {
 	if err != nil {
 		return err
 	}
-	tx := &readTx{c: c, opt: s.opt, begin: beginReading, renew: func(ctx context.Context) (*conn, error) { return connect(ctx, s.cfg) }}
-	defer func() {
-		if !tx.begun {
-			s.pool.put(tx.c)
-			return
-		}
-		// The caller need not wait for the end of the snapshot.
-		s.tasks.Go(func() {
-			_ = tx.c.exec(context.Background(), "ROLLBACK")
-			s.pool.put(tx.c)
-		})
-	}()
+	tx := &readTx{c: c, opt: s.opt, begin: beginReading, renew: s.server.connect}
+	defer s.release(tx)
 	if err := fn(tx); err != nil {
 		return err
 	}
 	return tx.broken
+}
+
+// release ends a snapshot and gives its session back. The caller need not wait
+// for it.
+func (s *Store) release(tx *readTx) {
+	if !tx.begun {
+		s.pool.put(tx.c)
+		return
+	}
+	s.tasks.Go(func() {
+		_ = tx.c.exec(context.Background(), "ROLLBACK")
+		s.pool.put(tx.c)
+	})
 }
 
 // Write implements store.Store.
@@ -123,18 +128,15 @@ func (s *Store) Close() error {
 // pool keeps the connections of readers.
 type pool struct {
 	slots chan *conn // idle readers; nil stands for one that is not open yet
+	wait  time.Duration
 }
 
-const (
-	// maxReaders bounds the snapshots that are open at once in a process. Reads
-	// are short, and a few saturate a small database server.
-	maxReaders = 8
-	// readWait bounds how long a read waits for its turn.
-	readWait = 10 * time.Second
-)
+// maxReaders bounds the snapshots that are open at once in a process. Reads are
+// short, and a few saturate a small database server.
+const maxReaders = 8
 
-func newPool(*pgx.ConnConfig) *pool {
-	p := &pool{slots: make(chan *conn, maxReaders)}
+func newPool(wait time.Duration) *pool {
+	p := &pool{slots: make(chan *conn, maxReaders), wait: wait}
 	for range maxReaders {
 		p.slots <- nil
 	}
@@ -152,7 +154,7 @@ func (p *pool) take(ctx context.Context) (*conn, error) {
 		return c, nil
 	default:
 	}
-	timer := time.NewTimer(readWait)
+	timer := time.NewTimer(p.wait)
 	defer timer.Stop()
 	select {
 	case c, open := <-p.slots:
@@ -163,7 +165,7 @@ func (p *pool) take(ctx context.Context) (*conn, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	case <-timer.C:
-		return nil, errWaited(fmt.Sprintf("all %d readers were busy for %v", maxReaders, readWait))
+		return nil, errWaited(fmt.Sprintf("all %d readers were busy for %v", maxReaders, p.wait))
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/nano-os/nanoos/internal/store"
 	"github.com/nano-os/nanoos/internal/store/postgres/pgtest"
 	"github.com/nano-os/nanoos/internal/store/storetest"
@@ -21,21 +23,20 @@ func TestMain(m *testing.M) {
 
 func TestPostgresKeepsTheContract(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(t *testing.T) store.Store { return openURL(t, shared.Get(t).CreateDB(t)) })
+	storetest.Run(t, func(t *testing.T) store.Store { return openURL(t, emptyDB(t)) })
 }
 
 func TestStoresOfOneDatabaseKeepTheContractTogether(t *testing.T) {
 	t.Parallel()
 	storetest.RunShared(t, func(t *testing.T) (a, b store.Store) {
-		url := shared.Get(t).CreateDB(t)
+		url := emptyDB(t)
 		return openURL(t, url), openURL(t, url)
 	})
 }
 
 func TestPostgresAgreesWithTheModel(t *testing.T) {
 	t.Parallel()
-	cluster := shared.Get(t)
-	url := cluster.CreateDB(t)
+	url := emptyDB(t)
 	storetest.RunModel(t, func(t *testing.T, now func() time.Time) store.Store {
 		s := openURL(t, url)
 		s.wipe(t)
@@ -54,18 +55,49 @@ func openURL(t testing.TB, url string) *Store {
 	return s
 }
 
+// databases are those that tests have finished with.
+var databases = make(chan string, 100)
+
+// emptyDB returns the URL of a database that holds at most an empty schema.
+func emptyDB(t *testing.T) string {
+	t.Helper()
+	var url string
+	select {
+	case url = <-databases:
+		s := openURL(t, url)
+		s.wipe(t)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		url = shared.Get(t).CreateDB(t)
+	}
+	t.Cleanup(func() {
+		if !t.Failed() {
+			databases <- url
+		}
+	})
+	return url
+}
+
 // wipe empties a store that was just opened.
 func (s *Store) wipe(t testing.TB) {
 	t.Helper()
-	err := s.writer.conn.exec(t.Context(), `
-TRUNCATE nanoos.lanes, nanoos.specs, nanoos.jobs, nanoos.labels, nanoos.progress, nanoos.attempts, nanoos.events,
-	nanoos.queues, nanoos.workers, nanoos.tokens, nanoos.writers RESTART IDENTITY`)
-	for _, q := range []string{`UPDATE nanoos.event_seq SET last = 0`, `UPDATE nanoos.leases SET owner = '', until = 0`, `DELETE FROM nanoos.meta WHERE key = 'k'`} {
-		if err == nil {
-			err = s.writer.conn.exec(t.Context(), q)
+	b := &pgx.Batch{}
+	for _, table := range tables {
+		switch table.name {
+		case "meta":
+			b.Queue(`DELETE FROM nanoos.meta WHERE key <> 'min_reader'`)
+		case "leases":
+			b.Queue(`UPDATE nanoos.leases SET owner = '', until = 0`)
+		case "event_seq":
+			b.Queue(`UPDATE nanoos.event_seq SET last = 0`)
+		default:
+			b.Queue("DELETE FROM nanoos." + table.name)
 		}
 	}
-	if err != nil {
+	b.Queue("DELETE FROM nanoos.writers")
+	if err := s.writer.conn.send(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 }

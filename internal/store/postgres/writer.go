@@ -42,12 +42,6 @@ const (
 	// maxWork bounds how long the first caller of a batch waits for the others
 	// to run; the rest is left for the next batch.
 	maxWork = 20 * time.Millisecond
-	// writeWait bounds how long a call waits for its turn. A batch may take two
-	// connects and a commit that is in doubt before it.
-	writeWait = 30 * time.Second
-	// reconnectFor is how long a batch waits for a database that is away, so
-	// that a restart of it is not noticed. The callers are told then.
-	reconnectFor = 5 * time.Second
 	// maxTries bounds how often a batch is executed again, after deadlocks and
 	// lost sessions.
 	maxTries = 5
@@ -101,7 +95,7 @@ func (w *writer) do(ctx context.Context, fn func(store.Tx) error) error {
 		return errClosed()
 	default:
 	}
-	timer := time.NewTimer(writeWait)
+	timer := time.NewTimer(w.store.opt.bounds.turn)
 	defer timer.Stop()
 	select {
 	case w.ops <- o:
@@ -377,10 +371,10 @@ func (w *writer) connected() error {
 		return nil
 	}
 	w.disconnect()
-	ctx, cancel := context.WithTimeout(context.Background(), reconnectFor)
+	ctx, cancel := context.WithTimeout(context.Background(), w.store.opt.bounds.reconnect)
 	defer cancel()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		c, err := connect(ctx, w.store.cfg)
+		c, err := w.store.server.connect(ctx)
 		if err == nil {
 			w.conn = c
 			return nil
@@ -402,7 +396,10 @@ func (w *writer) disconnect() {
 
 // abandon ends a transaction without a commit.
 func (w *writer) abandon() {
-	if w.conn != nil && (w.conn.pg.IsClosed() || w.conn.exec(context.Background(), "ROLLBACK") != nil) {
+	if w.conn == nil || !w.conn.broken() { // nothing has begun
+		return
+	}
+	if w.conn.pg.IsClosed() || w.conn.exec(context.Background(), "ROLLBACK") != nil {
 		w.disconnect()
 	}
 }

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Makes sure that what the tests of a cluster need is installed: PostgreSQL,
+# network namespaces, packet filter rules, a model checker and a C compiler for
+# it. By apt when we are root or may sudo; otherwise says exactly what is
+# missing. With --required a machine that cannot have them is an error. No
+# service is started: every test starts a server of its own.
+set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
+
+packages=()
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || packages+=(postgresql)
+command -v psql     >/dev/null || packages+=(postgresql-client)
+command -v ip       >/dev/null || packages+=(iproute2)
+command -v iptables >/dev/null || packages+=(iptables)
+command -v spin     >/dev/null || packages+=(spin)
+command -v gcc      >/dev/null || packages+=(gcc libc6-dev)
+[ ${#packages[@]} -eq 0 ] && exit 0
+
+install="apt-get install -y --no-install-recommends ${packages[*]}"
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+	if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then as_root=(sudo -n); fi
+fi
+if ! command -v apt-get >/dev/null || { [ "$(id -u)" -ne 0 ] && [ ${#as_root[@]} -eq 0 ]; }; then
+	echo "missing: ${packages[*]}" >&2
+	echo "  install them with: sudo $install" >&2
+	[ "${1:-}" = --required ] && exit 1
+	exit 3
+fi
+
+echo "installing ${packages[*]}" >&2
+# Without this the package makes a cluster of its own and starts it.
+if [[ " ${packages[*]} " == *" postgresql "* ]] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+	"${as_root[@]}" mkdir -p /etc/postgresql-common
+	echo 'create_main_cluster = false' | "${as_root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+fi
+apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -q -o DPkg::Lock::Timeout=300 "$@"; }
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! { apt update && apt install -y --no-install-recommends "${packages[@]}"; } >"$log" 2>&1; then
+	tail -20 "$log" >&2
+	echo "could not install ${packages[*]}; try: sudo $install" >&2
+	exit 1
+fi
