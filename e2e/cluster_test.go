@@ -445,8 +445,12 @@ func (c *cluster) check(files int, more ...func(*history)) *history {
 	for _, f := range more {
 		f(h)
 	}
-	for _, b := range h.broken() {
+	broken := h.broken()
+	for _, b := range broken[:min(len(broken), 30)] {
 		c.t.Error(b)
+	}
+	if more := len(broken) - 30; more > 0 {
+		c.t.Errorf("and %d more", more)
 	}
 	return h
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"sync"
 	"syscall"
@@ -35,12 +36,15 @@ type daemon struct {
 	err  error         // guarded by mu; how the last one ended
 }
 
+// uneventful matches the lines of a worker's log that nobody needs.
+var uneventful = regexp.MustCompile(`(?m)^.*level=INFO msg=(started|finished) .*\n`)
+
 func newDaemon(t *testing.T, name, binary string, args, env []string) *daemon {
 	d := &daemon{t: t, name: name, log: &lockedBuffer{}, binary: binary, args: args, env: env}
 	t.Cleanup(func() {
 		d.kill()
 		if t.Failed() {
-			t.Logf("log of %s:\n%s", name, d.log.tail(12_000))
+			t.Logf("log of %s, without the jobs that went well:\n%s", name, uneventful.ReplaceAllString(d.log.tail(200_000), ""))
 		}
 	})
 	return d

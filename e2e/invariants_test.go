@@ -25,6 +25,7 @@ type history struct {
 	Starts   []start
 	Steps    map[try][]int // steps that the stored output of an attempt shows
 	Files    []storedFile
+	Listed   map[job.ID]bool // jobs whose files are in Files
 	// Results maps a job to the attempt that its result says it comes from.
 	Results map[job.ID]int
 	// Unbroken are jobs that must be one attempt from the first to the last step.
@@ -292,7 +293,7 @@ func checkVisible(h *history, fail func(string, ...any)) {
 		if j.State != job.Completed {
 			continue
 		}
-		if len(h.Files) > 0 && !has[try{id, j.Attempt}] {
+		if h.Listed[id] && !has[try{id, j.Attempt}] {
 			fail("I5: job %s completed in attempt %d, which has no files", id, j.Attempt)
 		}
 		if from, ok := h.Results[id]; h.Results != nil && (!ok || from != j.Attempt) {

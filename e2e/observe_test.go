@@ -29,7 +29,7 @@ import (
 func readHistory(ctx context.Context, s *server, files int) (*history, error) {
 	h := &history{
 		Retries: map[job.ID]int{}, Jobs: map[job.ID]finalJob{}, Attempts: map[job.ID][]job.Attempt{},
-		Steps: map[try][]int{}, Results: map[job.ID]int{},
+		Steps: map[try][]int{}, Listed: map[job.ID]bool{}, Results: map[job.ID]int{},
 	}
 	var ids []job.ID
 	for j, err := range s.client.List(ctx, api.ListQuery{All: true, Limit: 500}) {
@@ -136,6 +136,9 @@ func (r *jobReader) files(ctx context.Context, id job.ID) error {
 	if err != nil {
 		return fmt.Errorf("files: %w", err)
 	}
+	r.mu.Lock()
+	r.h.Listed[id] = true
+	r.mu.Unlock()
 	for _, f := range list {
 		raw, err := r.read(ctx, f)
 		if err != nil {

@@ -40,6 +40,7 @@ func lived() *history {
 		},
 		Steps:     map[try][]int{{"a", 2}: {1, 2, 3}},
 		Files:     []storedFile{{try: try{"a", 2}, Name: "out", SHA256: "x", Actual: "x"}, {try: try{"b", 2}, Name: "out", SHA256: "x", Actual: "x"}},
+		Listed:    map[job.ID]bool{"a": true, "b": true},
 		Results:   map[job.ID]int{"a": 2},
 		Adoptions: []delay{{"adoption", time.Second, 10 * time.Second}},
 		Pickups:   []delay{{"pickup", time.Second, 2 * time.Second}},
