@@ -82,16 +82,19 @@ func within(t auth.Token, o job.Offer) (job.Offer, error) {
 	return o, nil
 }
 
-// mayAttach keeps a token from taking the name of a worker of another token,
-// and so its jobs (T20). The same machine may come back with a new token, and
-// so may anybody once the old token has ended.
+// mayAttach keeps a worker from taking the name of one that came with another
+// token, or with none, and so its jobs (T20). The same machine may come back
+// with a new token, and so may anybody once the old token has ended.
 func (s *Server) mayAttach(ctx context.Context, sess job.Session) error {
+	if principal(ctx).role == auth.Admin {
+		return nil
+	}
 	return s.Store.Read(ctx, func(tx store.ReadTx) error {
 		old, err := tx.Worker(ctx, sess.Worker)
 		if job.CodeOf(err) == job.NotFound {
 			return nil
 		}
-		if err != nil || old.Token == sess.Token || old.Token == "" || old.Host == sess.Host {
+		if err != nil || old.Token == sess.Token || old.Host == sess.Host {
 			return err
 		}
 		tokens, err := tx.Tokens(ctx)
@@ -99,7 +102,7 @@ func (s *Server) mayAttach(ctx context.Context, sess job.Session) error {
 			return err
 		}
 		owner := slices.IndexFunc(tokens, func(t auth.Token) bool { return t.ID == old.Token })
-		if owner < 0 || !tokens[owner].Valid(tx.Now()) {
+		if old.Token != "" && (owner < 0 || !tokens[owner].Valid(tx.Now())) {
 			return nil
 		}
 		return &job.Error{Code: job.Conflict, Message: fmt.Sprintf("worker name %q is in use", shorten(sess.Worker)),

@@ -287,6 +287,27 @@ func TestAClaimWhoseClientIsGoneGivesItsLeasesBack(t *testing.T) {
 	}
 }
 
+func TestAClaimEndsWithTheConnectionOfItsClient(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	c := r.remote()
+	attachTo(t, c)
+	ctx, leave := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		in := claimRequest{Worker: workerName, Proof: c.known.session(workerName), Free: offer, Max: 1, Wait: job.Duration(50 * time.Second)}
+		ended <- c.post(ctx, c.servers[0], "claim", time.Minute, in, &nothing{})
+	}()
+	waitFor(t, func() bool { return r.server.pollCap.count() == 1 })
+	leave()
+	<-ended
+	waitFor(t, func() bool { return r.server.pollCap.count() == 0 })
+	j := r.submit(JobRequest{Engine: "mock"})
+	if got := r.state(j.ID); got.State != job.Queued {
+		t.Errorf("the job is %s", got.State)
+	}
+}
+
 // leaver is an answer that cannot be written.
 type leaver struct {
 	http.ResponseWriter

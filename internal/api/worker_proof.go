@@ -57,16 +57,14 @@ func (p *prover) load(ctx context.Context) ([]byte, error) {
 	if key := p.key.Load(); key != nil {
 		return *key, nil
 	}
-	fresh := make([]byte, sha256.Size)
-	_, _ = rand.Read(fresh) // never fails
 	var stored string
-	err := p.st.Write(ctx, func(tx store.Tx) (err error) {
-		if stored, err = tx.Meta(ctx, proofKey); err != nil || stored != "" {
-			return err
-		}
-		stored = hex.EncodeToString(fresh)
-		return tx.SetMeta(ctx, proofKey, stored)
+	err := p.st.Read(ctx, func(tx store.ReadTx) (err error) {
+		stored, err = tx.Meta(ctx, proofKey)
+		return err
 	})
+	if err == nil && stored == "" {
+		stored, err = p.make(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the key of proofs: %w", err)
 	}
@@ -76,6 +74,20 @@ func (p *prover) load(ctx context.Context) ([]byte, error) {
 	}
 	p.key.Store(&key)
 	return key, nil
+}
+
+// make stores a key, unless another server has done so meanwhile.
+func (p *prover) make(ctx context.Context) (stored string, err error) {
+	fresh := make([]byte, sha256.Size)
+	_, _ = rand.Read(fresh) // never fails
+	err = p.st.Write(ctx, func(tx store.Tx) (err error) {
+		if stored, err = tx.Meta(ctx, proofKey); err != nil || stored != "" {
+			return err
+		}
+		stored = hex.EncodeToString(fresh)
+		return tx.SetMeta(ctx, proofKey, stored)
+	})
+	return stored, err
 }
 
 // same compares proofs in constant time.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/nano-os/nanoos/internal/artifact"
 	"github.com/nano-os/nanoos/internal/engine"
 	"github.com/nano-os/nanoos/internal/job"
 )
@@ -112,6 +113,95 @@ func TestF36_Protocol1SaysWhatItHasAlwaysSaid(t *testing.T) {
 		if diff := cmp.Diff(v, got, cmp.Comparer(func(a, b json.RawMessage) bool { return compact(a) == compact(b) })); diff != "" {
 			t.Errorf("%s is read differently\n%s", name, diff)
 		}
+	}
+}
+
+func TestF36_Protocol1AsksAsItHasAlwaysAsked(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var asked []string
+	reply := messages()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		body, err := io.ReadAll(q.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		line := q.Method + " " + q.URL.RequestURI()
+		for _, name := range []string{"Authorization", "Content-Type", headerProtocol, headerLease, headerSHA256, "Range"} {
+			if v := q.Header.Get(name); v != "" {
+				line += "\n  " + name + ": " + v
+			}
+		}
+		if strings.Contains(q.URL.Path, "/output/") || strings.Contains(q.URL.Path, "/artifacts/") {
+			line += "\n  body: " + strings.TrimSpace(string(body))
+		}
+		mu.Lock()
+		asked = append(asked, line)
+		mu.Unlock()
+		name := strings.TrimPrefix(q.URL.Path, workerPath)
+		answer := reply[name+".reply"]
+		switch {
+		case name == "beat":
+			answer = reply["orders.reply"]
+		case name == "finish":
+			answer = finishReply{Errors: []*job.Error{nil}}
+		case strings.HasPrefix(name, "output/"):
+			answer = reply["output.reply"]
+		case strings.HasPrefix(name, "artifacts/") && q.Method != http.MethodPut:
+			w.Header().Set(headerSHA256, strings.Repeat("ab", 32))
+			w.Header().Set("Content-Range", "bytes 2-3/4")
+			io.WriteString(w, "xy")
+			return
+		case answer == nil:
+			answer = nothing{}
+		}
+		if err := json.NewEncoder(w).Encode(answer); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	c := NewWorkerClient([]string{server.URL}, "secret")
+	defer c.Close()
+	l, ctx := exampleLease(), t.Context()
+	key := artifact.RunKey(l.Job.ID, l.Fence, "stdout")
+	for _, call := range []func() error{
+		func() error { _, err := c.Attach(ctx, job.Session{Worker: "w1"}, nil); return err },
+		func() error { _, err := c.Claim(ctx, "w1", job.Offer{}, 1, time.Second); return err },
+		func() error {
+			return c.post(ctx, c.servers[0], "interrupt", time.Second, interruptRequest{}, &nothing{})
+		},
+		func() error { _, err := c.Beat(ctx, "w1", nil); return err },
+		func() error { _, err := c.Orders(ctx, "w1", time.Second); return err },
+		func() error { _, err := c.Put(ctx, key, strings.NewReader("text"), -1); return err },
+		func() error {
+			file, _, err := c.Get(ctx, key, 2)
+			if err != nil {
+				return err
+			}
+			return file.Close()
+		},
+		func() error { _, err := c.Stat(ctx, artifact.InputKey(l.Job.Spec.Files[0].SHA256)); return err },
+		func() error { _, err := c.Append(ctx, l, "stdout", 5, []byte("text")); return err },
+		func() error { return c.Finish(ctx, l, good()) },
+		func() error { return c.Leave(ctx, "w1") },
+	} {
+		if err := call(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden := filepath.Join("testdata", "worker-protocol-1", "requests.txt")
+	got := strings.Join(asked, "\n") + "\n"
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("the requests have changed; servers of other versions rely on them\n%s", diff)
 	}
 }
 
