@@ -17,8 +17,10 @@ import (
 // make sure that it does not happen later, the row is closed first: a commit
 // under a closed or missing row divides by zero and is none (R9).
 const (
-	insertWriter = `INSERT INTO nanoos.writers (id, batch, closed, at) VALUES ($1, 0, false, $2)`
-	raiseWriter  = `
+	insertWriter = `
+INSERT INTO nanoos.writers (id, batch, closed, at)
+VALUES ($1, 0, false, (extract(epoch FROM now()) * 1000000)::bigint)`
+	raiseWriter = `
 WITH w AS (
 	UPDATE nanoos.writers SET batch = $2, at = $3 WHERE id = $1 AND batch = $2 - 1 AND NOT closed RETURNING 1
 )
@@ -27,8 +29,8 @@ SELECT 1 / count(*) FROM w`
 	deleteWriter = `DELETE FROM nanoos.writers WHERE id = $1`
 	// A process that has written nothing for a week has ended; if not, it gets
 	// a new row.
-	deleteOldWriters = `DELETE FROM nanoos.writers WHERE at < $1`
-	writerAge        = 7 * 24 * time.Hour
+	deleteOldWriters = `
+DELETE FROM nanoos.writers WHERE at < (extract(epoch FROM now() - interval '7 days') * 1000000)::bigint`
 )
 
 // doubtError means that a commit was sent and not answered.
@@ -54,13 +56,11 @@ func (w *writer) commit(t *transaction, ops int) error {
 		return nil
 	}
 	began := time.Now()
-	if err := w.register(t); err != nil {
-		return err
+	if t.Now(); t.lost != nil || t.broken != nil {
+		w.abandon()
+		return errors.Join(t.lost, t.broken)
 	}
 	b := &pgx.Batch{}
-	if !t.begun {
-		b.Queue(t.begin)
-	}
 	for _, statement := range t.rollbacks {
 		b.Queue(statement)
 	}
@@ -99,30 +99,20 @@ func (w *writer) notCommitted(err error) error {
 	return err
 }
 
-// register makes sure that the process has a row in writers. The row is
-// committed before it is used, in a session of its own.
-func (w *writer) register(t *transaction) error {
-	t.Now()
-	if t.lost != nil || t.broken != nil {
-		w.abandon()
-		return errors.Join(t.lost, t.broken)
-	}
+// register makes sure that the process has a row in writers, before anything
+// is done under it.
+func (w *writer) register() error {
 	if w.id != "" {
 		return nil
 	}
-	c, err := w.store.server.connect(context.Background())
-	if err == nil {
-		defer c.close()
-		id, b := string(job.NewID()), &pgx.Batch{}
-		b.Queue(insertWriter, id, micros(t.now))
-		b.Queue(deleteOldWriters, micros(t.now.Add(-writerAge)))
-		if err = c.send(context.Background(), b); err == nil {
-			w.id, w.batch = id, 0
-			return nil
-		}
+	id, b := string(job.NewID()), &pgx.Batch{}
+	b.Queue(insertWriter, id)
+	b.Queue(deleteOldWriters)
+	if err := w.conn.send(context.Background(), b); err != nil {
+		return fault("register with the database", err)
 	}
-	w.abandon()
-	return err
+	w.id, w.batch = id, 0
+	return nil
 }
 
 // resolve finds out whether a commit in doubt happened, and makes sure that it

@@ -18,6 +18,7 @@ var shared pgtest.Shared
 func TestMain(m *testing.M) {
 	code := m.Run()
 	shared.Close()
+	durable.Close()
 	os.Exit(code)
 }
 

@@ -70,6 +70,7 @@ func restore(ctx context.Context, c *conn, r io.Reader) error {
 
 // backupReader reads the parts of a backup one after the other.
 type backupReader struct {
+	zip     *gzip.Reader
 	tar     *tar.Reader
 	current string // the part at hand; "" at the end
 }
@@ -80,7 +81,7 @@ func openBackup(r io.Reader) (*backupReader, backupHeader, error) {
 	if err != nil {
 		return nil, h, badBackup(err)
 	}
-	in := &backupReader{tar: tar.NewReader(zip)}
+	in := &backupReader{zip: zip, tar: tar.NewReader(zip)}
 	if err := in.next(); err != nil {
 		return nil, h, err
 	}
@@ -179,6 +180,9 @@ func (in *backupReader) fill(ctx context.Context, tx pgx.Tx, header backupHeader
 	}
 	var want backupManifest
 	if err := json.NewDecoder(io.LimitReader(in.tar, pieceSize)).Decode(&want); err != nil {
+		return badBackup(err)
+	}
+	if _, err := io.Copy(io.Discard, in.zip); err != nil { // to its check sum
 		return badBackup(err)
 	}
 	for name, sum := range got {

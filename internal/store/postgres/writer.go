@@ -270,8 +270,8 @@ func (w *writer) judge(ran []*op, try int, err error) verdict {
 		if try < maxTries {
 			return carefully
 		}
-	case hasCode(err, codeDivision) && w.id == "":
-		if try < maxTries { // our row was removed; the next try has a new one
+	case hasCode(err, codeDivision): // our row was removed; the next try has a new one
+		if try < maxTries && w.connected() == nil {
 			return again
 		}
 	case len(ran) > 1:
@@ -365,26 +365,34 @@ func (w *writer) answer(ran []*op, err error) {
 	}
 }
 
-// connected makes sure that there is a session, for a while.
+// connected makes sure that there is a session, and tries for a while.
 func (w *writer) connected() error {
-	if w.conn != nil && !w.conn.broken() {
-		return nil
-	}
-	w.disconnect()
 	ctx, cancel := context.WithTimeout(context.Background(), w.store.opt.bounds.reconnect)
 	defer cancel()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		c, err := w.store.server.connect(ctx)
+		err := w.connect(ctx)
 		if err == nil {
-			w.conn = c
 			return nil
 		}
+		w.disconnect()
 		select {
 		case <-ctx.Done():
 			return err
 		case <-time.After(pause/2 + rand.N(pause)):
 		}
 	}
+}
+
+func (w *writer) connect(ctx context.Context) (err error) {
+	if w.conn != nil && w.conn.broken() {
+		w.disconnect()
+	}
+	if w.conn == nil {
+		if w.conn, err = w.store.server.connect(ctx); err != nil {
+			return err
+		}
+	}
+	return w.register()
 }
 
 func (w *writer) disconnect() {
