@@ -337,16 +337,22 @@ func (r *rig) front(pass func(w http.ResponseWriter, q *http.Request, next http.
 	return f.URL
 }
 
-// another is a client of a second server of the installation, on another machine.
-func (r *rig) another() *Client {
+// second is another server of the installation, on another machine.
+func (r *rig) second() *Server {
 	r.Helper()
 	deps := r.server.Deps
 	deps.Live, deps.Metrics = nil, nil
 	s := New(deps, r.server.opt)
-	h := httptest.NewServer(s.Handler())
+	r.Cleanup(func() { s.close(errors.New("the test is over")) })
+	return s
+}
+
+// another is a client of a second server.
+func (r *rig) another() *Client {
+	r.Helper()
+	h := httptest.NewServer(r.second().Handler())
 	c := NewClient(h.URL, r.client.token)
 	r.Cleanup(func() {
-		s.close(errors.New("the test is over"))
 		c.Close()
 		h.Close()
 	})

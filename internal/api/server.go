@@ -1,7 +1,8 @@
-// Package api serves HTTP: jobs, queues, workers and engines below /api/v1,
-// events and logs as streams, health, metrics, and a few plain pages. It is
-// also the Go client of the same. Reads go to the store, changes through the
-// queue; it decides nothing itself.
+// Package api serves HTTP: jobs, queues, workers, engines and tokens below
+// /api/v1, events and logs as streams, health, metrics, and a few plain pages;
+// and, below /worker/v1, the queue and the files to workers on other machines.
+// It is also the Go client of both. Reads go to the store, changes of jobs,
+// queues and workers through the queue; it decides nothing itself.
 //
 // Errors are problem documents (RFC 9457) with the parts of a job.Error, so the
 // command line, pages and programs word an error alike. Documents that come in

@@ -234,7 +234,8 @@ func TestG14_AWorkerGoesOnWithTheNextServer(t *testing.T) {
 		}
 		next.ServeHTTP(w, q)
 	})
-	two := r.front(func(w http.ResponseWriter, q *http.Request, next http.Handler) { second.Add(1); next.ServeHTTP(w, q) })
+	other := r.second().Handler()
+	two := r.front(func(w http.ResponseWriter, q *http.Request, _ http.Handler) { second.Add(1); other.ServeHTTP(w, q) })
 	c := r.remote(one, two)
 	attachTo(t, c)
 	for range 5 {
