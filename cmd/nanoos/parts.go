@@ -80,10 +80,19 @@ func makeDataDir(dir string) error {
 
 // openDatabase opens PostgreSQL when one is named, else the file of this node.
 func openDatabase(ctx context.Context, cfg config) (database, error) {
+	// A nil store of either kind is no nil database, and close would use it.
 	if cfg.Database == "" {
-		return sqlite.Open(cfg.sqliteFile(), sqlite.Options{})
+		st, err := sqlite.Open(cfg.sqliteFile(), sqlite.Options{})
+		if err != nil {
+			return nil, err
+		}
+		return st, nil
 	}
-	return postgres.Open(ctx, cfg.Database, postgres.Options{})
+	st, err := postgres.Open(ctx, cfg.Database, postgres.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
 }
 
 func (s *serving) openQueue(ctx context.Context, here runsHere) error {
