@@ -15,8 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/nano-os/nanoos/internal/api"
 	"github.com/nano-os/nanoos/internal/artifact"
 	"github.com/nano-os/nanoos/internal/engine"
@@ -118,7 +116,7 @@ func (s *serving) openServer(ctx context.Context, here runsHere) (err error) {
 	s.server = api.New(api.Deps{
 		Store: s.store, Queue: s.queue, Artifacts: s.artifacts, Engines: s.engines,
 		Inputs: here.inputs, Live: here.live, LiveDir: filepath.Join(s.cfg.artifacts(), "live"), Logger: s.log,
-		Metrics:    []prometheus.Collector{storeMetrics{s.store}},
+		Metrics:    collectors(s.store),
 		Ready:      func() error { return s.store.Stats().Halted },
 		EngineInfo: here.engineInfo,
 	}, opt)

@@ -44,6 +44,7 @@ nanoos server backup /backup/nanoos-monday`,
 	flags.dataFlag(cmd)
 	flags.databaseFlags(cmd)
 	flags.serverFlags(cmd)
+	cmd.AddCommand(newServerBackup(a), newServerRestore(a), newServerThaw(a), newServerCheck(a))
 	return cmd
 }
 
