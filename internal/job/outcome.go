@@ -60,6 +60,9 @@ type Order struct {
 	Fence Fence  `json:"fence"`
 	Do    Action `json:"do"`
 	Why   string `json:"why,omitempty"`
+	// Replaced says that a newer fence of the same worker has taken this one's
+	// place: whoever still holds the older attaches again to learn of it.
+	Replaced bool `json:"replaced,omitempty"`
 }
 
 // Action is what a worker must do with a held job.

@@ -119,7 +119,7 @@ func order(j job.Job, worker string, fence job.Fence) job.Order {
 		// The same worker has, or is about to get, a newer lease of this job. The
 		// run on its disk may be the one that goes on under it, so it is not to be
 		// ended for the sake of the older one.
-		o.Why = fmt.Sprintf("fence %d has replaced this lease", j.Fence)
+		o.Why, o.Replaced = fmt.Sprintf("fence %d has replaced this lease", j.Fence), true
 	case j.Cancel != nil:
 		o.Do, o.Why = job.Stop, j.Message
 	}
