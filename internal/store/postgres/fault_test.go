@@ -467,7 +467,7 @@ func checkRestored(t *testing.T, s *Store) {
 			t.Errorf("the incarnation is %q", incarnation)
 		}
 		frozen, err := tx.Meta(ctx, "frozen")
-		if !strings.Contains(frozen, `"why"`) {
+		if !strings.Contains(frozen, "from the backup of") {
 			t.Errorf("frozen is %q", frozen)
 		}
 		return err

@@ -252,14 +252,8 @@ func freeze(ctx context.Context, tx pgx.Tx, backup time.Time) error {
 	if err := tx.QueryRow(ctx, selectNow).Scan(&now); err != nil {
 		return err
 	}
-	why, err := json.Marshal(struct {
-		At  time.Time `json:"at"`
-		Why string    `json:"why"`
-	}{now.UTC(), "restored from the backup of " + backup.UTC().Format(time.RFC3339)})
-	if err != nil {
-		return err
-	}
-	for _, s := range []statement{{continueNumbers, nil}, {raiseIncarnation, nil}, {raiseFences, nil}, {upsertMeta, []any{"frozen", string(why)}}} {
+	why := fmt.Sprintf("restored at %s from the backup of %s", now.UTC().Format(time.RFC3339), backup.UTC().Format(time.RFC3339))
+	for _, s := range []statement{{continueNumbers, nil}, {raiseIncarnation, nil}, {raiseFences, nil}, {upsertMeta, []any{"frozen", why}}} {
 		if _, err := tx.Exec(ctx, s.sql, s.args...); err != nil {
 			return fmt.Errorf("freeze: %w", err)
 		}

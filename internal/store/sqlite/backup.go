@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -133,13 +132,7 @@ UPDATE jobs SET fence = fence + (1 << 40), rev = rev + 1 WHERE state IN ('PENDIN
 
 // freeze makes the database of a restored installation out of a backup.
 func freeze(ctx context.Context, path, backup string) error {
-	why, err := json.Marshal(struct {
-		At  time.Time `json:"at"`
-		Why string    `json:"why"`
-	}{stored(time.Now()), "restored from " + backup})
-	if err != nil {
-		return err
-	}
+	why := fmt.Sprintf("restored at %s from %s", time.Now().UTC().Format(time.RFC3339), backup)
 	return withDatabase(ctx, path, []string{"synchronous(FULL)"}, func(db *sql.DB) error {
 		if err := checkBackup(ctx, db); err != nil {
 			return err
@@ -152,7 +145,7 @@ func freeze(ctx context.Context, path, backup string) error {
 		for _, st := range []struct {
 			query string
 			args  []any
-		}{{raiseIncarnation, nil}, {raiseFences, nil}, {upsertMeta, []any{"frozen", string(why)}}} {
+		}{{raiseIncarnation, nil}, {raiseFences, nil}, {upsertMeta, []any{"frozen", why}}} {
 			if _, err := tx.ExecContext(ctx, st.query, st.args...); err != nil {
 				return err
 			}

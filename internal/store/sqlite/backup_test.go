@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -135,12 +134,8 @@ func TestG21_ARestoreRaisesTheIncarnationAndTheFencesAndStartsFrozen(t *testing.
 		if incarnation != want.incarnation || jobs[0].Fence != want.fence || jobs[1].Fence != 4 || jobs[0].Rev != int64(8+n) {
 			t.Errorf("incarnation %s, fences %d and %d, rev %d; want %+v", incarnation, jobs[0].Fence, jobs[1].Fence, jobs[0].Rev, want)
 		}
-		var why struct {
-			At  time.Time
-			Why string
-		}
-		if err := json.Unmarshal([]byte(frozen), &why); err != nil || why.At.IsZero() || !strings.Contains(why.Why, path) {
-			t.Errorf("frozen is %q: %v", frozen, err)
+		if !strings.HasPrefix(frozen, "restored at 20") || !strings.Contains(frozen, path) {
+			t.Errorf("frozen is %q", frozen)
 		}
 		path = filepath.Join(dir, "backup of "+want.incarnation)
 		if err := errors.Join(Backup(t.Context(), s.path, path), s.Close()); err != nil {
