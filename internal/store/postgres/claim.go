@@ -230,24 +230,48 @@ func (tx *readTx) Lanes(ctx context.Context) ([]store.Lane, error) {
 	return lanes, nil
 }
 
-const selectHeads = `
+const (
+	headsBegin = `
 SELECT l.lane, h.seq, h.id, h.priority
 FROM unnest($1::bigint[]) WITH ORDINALITY AS l(lane, n)
 CROSS JOIN LATERAL (
 	SELECT j.seq, j.id, j.priority FROM nanoos.jobs j
 	WHERE j.lane = l.lane AND j.state = 'QUEUED'
-	ORDER BY j.priority DESC, j.seq LIMIT $2
+	ORDER BY j.priority DESC, j.seq LIMIT $2`
+	headsEnd = `
 ) h
 ORDER BY l.n, h.priority DESC, h.seq`
+	selectHeads = headsBegin + headsEnd
+	// Servers that claim at once take different jobs instead of waiting for
+	// each other, and pass over what a stopped one holds (S1, F48).
+	claimHeads = headsBegin + `
+	FOR UPDATE SKIP LOCKED` + headsEnd
+)
+
+// maxHeld bounds the heads that a claim locks; it takes fewer than it looks at.
+// Beyond it, for very many lanes at once, claims may wait for each other.
+const maxHeld = 512
 
 // Heads implements store.ReadTx.
 func (tx *readTx) Heads(ctx context.Context, lanes []store.LaneID, perLane int) ([]store.Head, error) {
+	return tx.heads(ctx, selectHeads, lanes, perLane)
+}
+
+// Heads implements store.ReadTx. It leaves out what other transactions hold.
+func (tx *writeTx) Heads(ctx context.Context, lanes []store.LaneID, perLane int) ([]store.Head, error) {
+	if len(lanes)*perLane > maxHeld {
+		return tx.heads(ctx, selectHeads, lanes, perLane)
+	}
+	return tx.heads(ctx, claimHeads, lanes, perLane)
+}
+
+func (tx *readTx) heads(ctx context.Context, query string, lanes []store.LaneID, perLane int) ([]store.Head, error) {
 	ids := make([]int64, len(lanes))
 	for i, l := range lanes {
 		ids[i] = int64(l)
 	}
 	var heads []store.Head
-	err := tx.query(ctx, jobRows, selectHeads, []any{ids, max(0, perLane)}, func(r pgx.Rows) error {
+	err := tx.query(ctx, jobRows, query, []any{ids, max(0, perLane)}, func(r pgx.Rows) error {
 		var h store.Head
 		err := r.Scan((*int64)(&h.Lane), &h.Seq, (*string)(&h.ID), (*int)(&h.Priority))
 		heads = append(heads, h)

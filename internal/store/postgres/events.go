@@ -31,13 +31,10 @@ SELECT s.before + u.n, u.tenant, CASE WHEN u.id = '' THEN u.job ELSE (SELECT k.s
 FROM s CROSS JOIN unnest($3::text[], $4::text[], $5::bigint[], $6::text[], $7::bytea[]) WITH ORDINALITY AS u(tenant, id, job, kind, data, n)`
 
 	selectEvents = `
-SELECT e.seq, e.tenant, coalesce(s.id, ''), e.kind, e.at, e.data
-FROM (
-	SELECT * FROM nanoos.events v
-	WHERE v.seq > $1 AND ($2 = '' OR v.tenant = $2)
-	ORDER BY v.seq LIMIT $3
-) e LEFT JOIN nanoos.specs s ON s.seq = e.job
-ORDER BY e.seq`
+SELECT e.seq, e.tenant, coalesce((SELECT s.id FROM nanoos.specs s WHERE s.seq = e.job), ''), e.kind, e.at, e.data
+FROM nanoos.events e
+WHERE e.seq > $1 AND ($2 = '' OR e.tenant = $2)
+ORDER BY e.seq LIMIT $3`
 	selectJobEvents = `
 SELECT e.seq, e.tenant, $4::text, e.kind, e.at, e.data
 FROM nanoos.events e

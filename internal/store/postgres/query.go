@@ -68,20 +68,26 @@ func pageQuery(q store.JobQuery, limit int) (string, []any, error) {
 	if len(states) == 0 && !q.Updated.IsZero() {
 		states = job.States
 	}
-	end := " ORDER BY j.seq" + order + " LIMIT " + strconv.Itoa(limit)
+	limited := order + " LIMIT " + strconv.Itoa(limit)
 	var branches []string
 	for _, s := range states {
 		where := append([]string{"j.state = '" + string(s) + "'"}, f.where...)
 		if s.Terminal() && !q.Updated.IsZero() {
 			where = append(where, "j.ended_at > 0", "j.ended_at >= "+f.bind(micros(q.Updated)))
 		}
-		branches = append(branches, "(SELECT j.seq FROM nanoos.jobs j WHERE "+strings.Join(where, " AND ")+end+")")
+		by := " ORDER BY j.seq"
+		if s == job.Running {
+			// There are no more than the workers can run, but they may lie behind
+			// a million others: sort them instead of walking there.
+			by += " + 0"
+		}
+		branches = append(branches, "(SELECT j.seq FROM nanoos.jobs j WHERE "+strings.Join(where, " AND ")+by+limited+")")
 	}
 	if len(states) == 0 {
 		where := append([]string{"true"}, f.where...)
-		branches = []string{"(SELECT j.seq FROM nanoos.jobs j WHERE " + strings.Join(where, " AND ") + end + ")"}
+		branches = []string{"(SELECT j.seq FROM nanoos.jobs j WHERE " + strings.Join(where, " AND ") + " ORDER BY j.seq" + limited + ")"}
 	}
-	page := "SELECT seq FROM (" + strings.Join(branches, " UNION ALL ") + ") b ORDER BY seq" + order + " LIMIT " + strconv.Itoa(limit)
+	page := "SELECT seq FROM (" + strings.Join(branches, " UNION ALL ") + ") b ORDER BY seq" + limited
 	return selectJobs + " JOIN (" + page + ") e ON e.seq = j.seq ORDER BY j.seq" + order, f.args, nil
 }
 

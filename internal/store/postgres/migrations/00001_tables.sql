@@ -81,6 +81,8 @@ CREATE INDEX jobs_claim ON nanoos.jobs (lane, priority DESC, seq) WHERE state = 
 
 CREATE INDEX jobs_due ON nanoos.jobs (run_at, seq) WHERE state = 'PENDING';
 
+CREATE INDEX jobs_pending ON nanoos.jobs (seq) WHERE state = 'PENDING';
+
 CREATE INDEX jobs_running ON nanoos.jobs (worker, seq) WHERE state = 'RUNNING';
 
 CREATE INDEX jobs_completed ON nanoos.jobs (seq) WHERE state = 'COMPLETED';
