@@ -287,8 +287,8 @@ func (s *supervisor) complain(err error) {
 
 // tick is how soon a limit that is passed is noticed, and how long a stop
 // request can stay unseen: its signal, SIGUSR1, ends a wait, but only on the
-// thread that waits. More would take the threads of os/signal. A flood of output, or a tree
-// that nears a polled memory limit, is watched more closely.
+// thread that waits; to be sure would take the threads of os/signal. A flood of
+// output, or a tree that nears a polled memory limit, is watched more closely.
 const (
 	tick      = 200 * time.Millisecond
 	closeTick = 20 * time.Millisecond
