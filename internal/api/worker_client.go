@@ -88,9 +88,10 @@ func (c *WorkerClient) try(ctx context.Context, call func(at *Client) error) err
 			}
 			return err
 		}
-		if job.CodeOf(err) == job.Exhausted {
-			// The server is well; only this kind of call has to wait.
-			if !pause(ctx, jittered(retryTime(err))) {
+		if code := job.CodeOf(err); code == job.Exhausted || code == job.Internal {
+			// The server is well; only this kind of call has to wait. A disk that is
+			// full of results must not keep a heartbeat waiting.
+			if !pause(ctx, jittered(max(retryTime(err), firstRest))) {
 				return context.Cause(ctx)
 			}
 			continue
@@ -103,10 +104,14 @@ func (c *WorkerClient) try(ctx context.Context, call func(at *Client) error) err
 // insist is try for calls without which a worker cannot go on: it waits for a
 // server as long as ctx lives.
 func (c *WorkerClient) insist(ctx context.Context, call func(at *Client) error) error {
+	again := backoff{}
 	for {
 		err := c.try(ctx, call)
 		if err == nil || !elsewhere(err) || ctx.Err() != nil {
 			return err
+		}
+		if !again.wait(ctx) {
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -175,7 +180,7 @@ func (c *WorkerClient) request(ctx context.Context, at *Client, method, path str
 			Fix: "write it like https://nanoos.example:8080", Err: err}
 	}
 	req.Header.Set("User-Agent", "nanoos")
-	req.Header.Set(headerProtocol, strconv.Itoa(Protocol))
+	req.Header.Set(headerProtocol, strconv.Itoa(protocol))
 	if at.token != "" {
 		req.Header.Set("Authorization", "Bearer "+at.token)
 	}

@@ -2,6 +2,8 @@ package api
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -209,6 +211,46 @@ func (c *cutter) Write(b []byte) (int, error) {
 		panic(http.ErrAbortHandler)
 	}
 	return n, err
+}
+
+func TestF16_AFullDiskOfResultsKeepsNoHeartbeatWaiting(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{})
+	c := r.remote()
+	attachTo(t, c)
+	r.submit(JobRequest{Engine: "mock"})
+	l := claimFrom(t, c, 1)[0]
+	full := brokenFiles{Store: r.files}
+	full.broken.Store(true)
+	r.server.Artifacts = &full
+	stored := make(chan error, 1)
+	go func() {
+		_, err := c.Put(t.Context(), artifact.RunKey(l.Job.ID, l.Fence, "stdout"), strings.NewReader("text"), -1)
+		stored <- err
+	}()
+	waitFor(t, func() bool { return full.tried.Load() > 1 })
+	if i, wait := c.choice.next(); i != 0 || wait > 0 {
+		t.Errorf("a heartbeat waits %s", wait)
+	}
+	full.broken.Store(false)
+	if err := <-stored; err != nil {
+		t.Error(err)
+	}
+}
+
+// brokenFiles is a store of files that takes none for a while.
+type brokenFiles struct {
+	artifact.Store
+	broken atomic.Bool
+	tried  atomic.Int32
+}
+
+func (b *brokenFiles) Put(ctx context.Context, key string, r io.Reader, size int64) (artifact.Info, error) {
+	b.tried.Add(1)
+	if b.broken.Load() {
+		return artifact.Info{}, errors.New("no space left on device")
+	}
+	return b.Store.Put(ctx, key, r, size)
 }
 
 func TestOutputIsStoredOnceWhateverIsRepeated(t *testing.T) {

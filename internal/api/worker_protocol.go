@@ -24,9 +24,9 @@ import (
 // a number fields are only added: what one side does not know it ignores, and
 // what is missing is zero. Every call may be sent again when its answer was lost.
 const (
-	// Protocol is the number that this program speaks; servers also speak those
+	// protocol is the number that this program speaks; servers also speak those
 	// from oldestProtocol on.
-	Protocol       = 1
+	protocol       = 1
 	oldestProtocol = 1
 )
 
@@ -144,15 +144,15 @@ const (
 
 // speaks refuses a worker of another protocol, and says who must be upgraded.
 func speaks(w http.ResponseWriter, r *http.Request) error {
-	w.Header().Set(headerProtocol, strconv.Itoa(Protocol))
+	w.Header().Set(headerProtocol, strconv.Itoa(protocol))
 	sent := r.Header.Get(headerProtocol)
 	n, err := strconv.Atoi(sent)
-	e := &job.Error{Code: job.Invalid, Why: fmt.Sprintf("it speaks protocol %d, this server %d to %d", n, oldestProtocol, Protocol)}
+	e := &job.Error{Code: job.Invalid, Why: fmt.Sprintf("it speaks protocol %d, this server %d to %d", n, oldestProtocol, protocol)}
 	switch {
 	case err != nil:
 		e.Message, e.Why = "the request is not of a worker", fmt.Sprintf("the header %s is %q", headerProtocol, shorten(sent))
 		e.Fix = "use the documented interface, or start a worker with: nanoos worker"
-	case n > Protocol:
+	case n > protocol:
 		e.Message, e.Fix = "the worker is newer than this server", "upgrade the servers first, or start a worker of the servers' version"
 	case n < oldestProtocol:
 		e.Message, e.Fix = "the worker is too old for this server", "upgrade the worker to the servers' version; programs that run go on meanwhile"
