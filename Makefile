@@ -57,8 +57,8 @@ fuzz: ## fuzz every parser for FUZZTIME (30s) each
 	@scripts/fuzz.sh
 
 .PHONY: bench
-bench: build ## submit, pickup and drain beside the limit of this machine
-	$(BIN) bench
+bench: build ## submit, drain, pickup, memory beside the limit of this machine (BENCH: more flags, such as --quick)
+	@scripts/bench.sh
 
 .PHONY: cross
 cross: ## build for the other platforms
