@@ -34,8 +34,9 @@ demo: build ## run silicon (Quantum ESPRESSO) and aluminium (LAMMPS) through one
 
 .PHONY: test
 test: export GOFLAGS = -tags=carried
-test: build ## everything: engines installed, format, vet, unit tests, real codes, crash tests, other platforms
+test: build ## everything: engines and services installed, unit tests, real codes, databases, crashes, chaos
 	@scripts/engines.sh $(if $(CI),--required)
+	@scripts/services.sh $(if $(CI),--required)
 	@scripts/test.sh
 
 .PHONY: check

@@ -115,7 +115,7 @@ func (s *serving) openServer(ctx context.Context, here runsHere) (err error) {
 	}
 	s.server = api.New(api.Deps{
 		Store: s.store, Queue: s.queue, Artifacts: s.artifacts, Engines: s.engines,
-		Inputs: here.inputs, Live: here.live, LiveDir: filepath.Join(s.cfg.artifacts(), "live"), Logger: s.log,
+		Inputs: here.inputs, Live: here.live, LiveDir: filepath.Join(s.cfg.artifacts(), ".live"), Logger: s.log,
 		Metrics:    collectors(s.store),
 		Ready:      func() error { return s.store.Stats().Halted },
 		EngineInfo: here.engineInfo,
