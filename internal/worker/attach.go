@@ -10,16 +10,24 @@ import (
 	"github.com/nano-os/nanoos/internal/job"
 )
 
-// attach begins the session: it tells the queue which attempts are on this disk
+// maxAttachPause bounds the time between two tries to attach: a worker is back
+// within seconds of its server.
+const maxAttachPause = 4 * time.Second
+
+// attach begins the session that follows the one numbered after, unless somebody
+// else here has done so. It tells the queue which attempts are on this disk
 // and takes up what is still ours (section 2.5 of the guarantees). Until the
 // queue answers nothing is touched: a program is never ended because of our own
 // blindness.
-func (w *Worker) attach(ctx context.Context, wg *sync.WaitGroup) error {
+func (w *Worker) attach(ctx context.Context, wg *sync.WaitGroup, after int64) error {
 	done, in := w.settling.settle(ctx)
 	if !in {
 		return context.Cause(ctx)
 	}
 	defer done()
+	if w.sessions.Load() > after {
+		return nil
+	}
 	found, err := w.opt.Executor.List(ctx)
 	if err != nil {
 		return fmt.Errorf("look for earlier attempts: %w", err)
@@ -36,18 +44,20 @@ func (w *Worker) attach(ctx context.Context, wg *sync.WaitGroup) error {
 		}
 	}
 	var at job.Attachment
-	for {
+	for wait := retryPause; ; wait = min(2*wait, maxAttachPause) {
 		if at, err = w.opt.Queue.Attach(ctx, w.opt.Session, report); err == nil {
 			break
 		}
-		if job.CodeOf(err) != job.Unavailable {
+		if ctx.Err() == nil && job.CodeOf(err) != job.Unavailable {
 			return err
 		}
-		w.opt.Log.Warn("the queue does not answer", "error", err)
-		if !pause(ctx, retryPause) {
+		w.opt.Log.Warn("the queue does not let us attach", "error", err)
+		if !w.again(ctx, wait) {
 			return context.Cause(ctx)
 		}
 	}
+	w.sessions.Add(1)
+	defer w.contact.found()
 	onDisk := make(map[job.ID]int, len(found))
 	for _, f := range found {
 		onDisk[f.ID] = max(onDisk[f.ID], f.Attempt)
@@ -56,9 +66,27 @@ func (w *Worker) attach(ctx context.Context, wg *sync.WaitGroup) error {
 		w.hold(ctx, wg, l, onDisk[l.Job.ID] == l.Job.Attempt)
 	}
 	for _, f := range at.Fenced {
-		wg.Go(func() { w.bury(ctx, f) })
+		if r := w.held(f.ID, 0); r != nil && r.lease.Job.Attempt == f.Attempt {
+			r.order(job.Drop) // it ends and clears away its own
+		} else {
+			wg.Go(func() { w.bury(ctx, f) })
+		}
 	}
 	return nil
+}
+
+// buryUnknown ends an attempt that the queue does not know.
+func (w *Worker) buryUnknown(ctx context.Context, id job.ID, attempt int) {
+	found, err := w.opt.Executor.List(ctx)
+	if err != nil {
+		w.opt.Log.Warn("cannot look for an attempt that the queue does not know", "job", id, "attempt", attempt, "error", err)
+		return
+	}
+	for _, f := range found {
+		if f.ID == id && f.Attempt == attempt {
+			w.bury(ctx, job.Found{ID: id, Attempt: attempt, Started: true, Ended: f.State == executor.FoundEnded})
+		}
+	}
 }
 
 // bury ends an attempt that has lost its job. What it had finished is kept for

@@ -34,6 +34,7 @@ func (w *Worker) claimLoop(ctx context.Context, wg *sync.WaitGroup) {
 		if !w.diskReady(ctx) {
 			continue
 		}
+		session := w.sessions.Load()
 		leases, err := w.claimOnce(ctx, free, freed)
 		for _, l := range leases {
 			w.hold(ctx, wg, l, false)
@@ -42,13 +43,13 @@ func (w *Worker) claimLoop(ctx context.Context, wg *sync.WaitGroup) {
 		case err == nil || ctx.Err() != nil:
 		case job.CodeOf(err) == job.NotFound:
 			// The queue does not know this session: it was declared lost.
-			if err := w.attach(ctx, wg); err != nil {
+			if err := w.attach(ctx, wg, session); err != nil {
 				w.opt.Log.Warn("cannot attach to the queue", "error", err)
-				pause(ctx, retryPause)
+				w.again(ctx, 2*retryPause)
 			}
 		default:
 			w.opt.Log.Warn("cannot claim", "error", err)
-			pause(ctx, retryPause)
+			w.again(ctx, 2*retryPause)
 		}
 	}
 }

@@ -24,36 +24,61 @@ const maxKept = 10_000
 // collect parses what the run left, stores the files worth keeping and reports.
 // Nothing of the run is alive any more, so no name changes under it (T8).
 func (r *run) collect(ctx context.Context) error {
-	if r.dropped() {
+	if r.sent != nil {
+		r.sent.finish(ctx)
+	}
+	out, err := r.read(ctx)
+	switch {
+	case r.dropped():
 		r.log.Info("the job has another owner; publishing nothing")
 		return r.discard(ctx)
+	case err != nil:
+		return err
 	}
+	r.finish(ctx, out)
+	return nil
+}
+
+// read makes an outcome of what is on the disk, when it is its turn.
+func (r *run) read(ctx context.Context) (job.Outcome, error) {
+	if err := r.enterReading(ctx); err != nil {
+		return job.Outcome{}, err
+	}
+	defer r.leaveReading()
 	root, err := os.OpenRoot(r.proc.Dir())
 	if err != nil {
-		return fmt.Errorf("open work directory: %w", err)
+		return job.Outcome{}, fmt.Errorf("open work directory: %w", err)
 	}
 	defer root.Close()
 	files := attemptFS{work: root.FS(), stdout: r.proc.Stdout(), stderr: r.proc.Stderr()}
 
 	res := r.parse(files)
-	kept, keepErr := r.keep(ctx, files)
-	if keepErr != nil {
-		if ctx.Err() != nil {
-			return errAbandoned
-		}
-		return fmt.Errorf("store files: %w", keepErr)
-	}
-	report := engine.Report{Result: *res, Files: kept, Provenance: r.provenance()}
-	raw, err := json.Marshal(report)
+	kept, err := r.keep(ctx, files)
 	if err != nil {
-		return fmt.Errorf("encode result: %w", err)
+		return job.Outcome{}, err
 	}
-	r.finish(ctx, job.Outcome{
+	raw, err := json.Marshal(engine.Report{Result: *res, Files: kept, Provenance: r.provenance()})
+	if err != nil {
+		return job.Outcome{}, fmt.Errorf("encode result: %w", err)
+	}
+	return job.Outcome{
 		Verdict: res.Verdict, Result: raw, Exit: r.exit, Failure: r.accepted(res),
 		Marked: !r.exit.Observed && res.Outcome.Succeeded(),
-	})
-	return nil
+	}, nil
 }
+
+// enterReading waits until few enough runs are parsed and stored.
+func (r *run) enterReading(ctx context.Context) error {
+	select {
+	case r.w.reading <- struct{}{}:
+		return nil
+	case <-r.fencedOff:
+	case <-ctx.Done():
+	}
+	return errAbandoned
+}
+
+func (r *run) leaveReading() { <-r.w.reading }
 
 // accepted is the failure of a result, unless the job accepts it.
 func (r *run) accepted(res *engine.Result) *job.Failure {
@@ -118,17 +143,43 @@ func (r *run) keep(ctx context.Context, files attemptFS) ([]engine.KeptFile, err
 	}
 	var kept []engine.KeptFile
 	for _, name := range names {
-		k, err := r.keepOne(ctx, files, name)
+		k, err := r.insist(ctx, files, name)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotPlain) {
 			r.log.Warn("not keeping a file", "file", name, "error", err)
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, err
 		}
 		kept = append(kept, k)
 	}
 	return kept, nil
+}
+
+// insist stores one file, however long it takes: a result is not given up
+// because the place for it is full, away, or asks for a lease that has been
+// renewed meanwhile (F40). The files that are stored already stay so.
+func (r *run) insist(ctx context.Context, files attemptFS, name string) (engine.KeptFile, error) {
+	for wait := retryPause; ; wait = min(2*wait, maxReportPause) {
+		back := r.w.contact.again()
+		k, err := r.keepOne(ctx, files, name)
+		switch {
+		case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, errNotPlain):
+			return k, err
+		case ctx.Err() != nil:
+			return k, errAbandoned
+		case job.CodeOf(err) == job.Invalid, job.CodeOf(err) == job.Exhausted:
+			return k, fmt.Errorf("store %s: %w", name, err)
+		}
+		r.log.Warn("cannot store a file of the attempt; trying again", "file", name, "error", err)
+		// Others may be luckier with theirs.
+		r.leaveReading()
+		goesOn := r.awaitTurn(ctx, wait, back)
+		r.w.reading <- struct{}{}
+		if !goesOn {
+			return k, errAbandoned
+		}
+	}
 }
 
 var errNotPlain = errors.New("not a plain file with one name of ordinary length")

@@ -12,24 +12,73 @@ import (
 
 // finish reports the end until the queue has taken it or refuses it. The
 // attempt's files stay until then, so a worker that dies here is followed by
-// one that reads the same end from the disk.
+// one that reads the same end from the disk. Here it is read once, however often
+// it is reported.
 func (r *run) finish(ctx context.Context, out job.Outcome) {
-	for wait := retryPause; ; wait = min(2*wait, time.Minute) {
-		if r.report(ctx, out) {
+	asked := false
+	for wait := retryPause; ; wait = min(2*wait, maxReportPause) {
+		back, session, fence := r.w.contact.again(), r.w.sessions.Load(), r.fence()
+		settled, refused := r.report(ctx, out)
+		if refused && !asked {
+			asked = true
+			if r.stillOurs(ctx, session, fence) {
+				continue
+			}
+		}
+		if settled || refused {
+			r.clear(ctx)
 			return
 		}
-		// Spread, so that the workers of a server that returns do not come at once.
-		if !pause(ctx, time.Duration(float64(wait)*(0.5+r.w.opt.Rand()/2))) {
+		if !r.awaitTurn(ctx, wait, back) {
 			return
 		}
 	}
 }
 
-// report tells the queue once, and says whether that settles it.
-func (r *run) report(ctx context.Context, out job.Outcome) bool {
+const (
+	// maxReportPause bounds the time between two reports of an end while the
+	// queue does not take it.
+	maxReportPause = time.Minute
+	// reportSpread is over how long the ends that have gathered are reported
+	// once the queue is back.
+	reportSpread = 2 * time.Second
+)
+
+// awaitTurn waits before an end is reported anew: for some time, or until the
+// queue answers again. It reports false when there is nothing to report any more.
+func (r *run) awaitTurn(ctx context.Context, wait time.Duration, back <-chan struct{}) bool {
+	t := time.NewTimer(r.w.spread(wait))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err() == nil
+	case <-back:
+		return pause(ctx, time.Duration(float64(reportSpread)*r.w.opt.Rand()))
+	case <-r.fencedOff:
+		r.log.Warn("the job has another owner; the result is not published")
+		r.clear(ctx)
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// stillOurs asks the queue whose a job is whose report was refused. It may be
+// ours under a newer fence: an attach that arrived twice or too late gave it to us
+// a second time, and its answer never came.
+func (r *run) stillOurs(ctx context.Context, session int64, fence job.Fence) bool {
+	if err := r.w.attach(ctx, r.wg, session); err != nil {
+		r.log.Warn("cannot attach to the queue", "error", err)
+	}
+	return r.fence() != fence
+}
+
+// report tells the queue once, and says whether that settles it, or whether the
+// queue knows of a newer owner.
+func (r *run) report(ctx context.Context, out job.Outcome) (settled, refused bool) {
 	done, in := r.w.settling.report(ctx)
 	if !in {
-		return false
+		return false, false
 	}
 	defer done()
 	lease := r.lease
@@ -40,17 +89,24 @@ func (r *run) report(ctx context.Context, out job.Outcome) bool {
 		r.log.Info("finished", "verdict", out.Verdict, "failure", failureCode(out.Failure))
 	case job.CodeOf(err) == job.Fenced, job.CodeOf(err) == job.NotFound:
 		r.log.Warn("the job has another owner; the result is not published", "error", err)
+		return false, true
+	case ctx.Err() != nil:
+		return false, false
 	default:
 		r.log.Warn("cannot report the end of the attempt; trying again", "error", err)
-		return false
+		return false, false
 	}
+	return true, false
+}
+
+// clear removes what the attempt left, unless a person is to look at it.
+func (r *run) clear(ctx context.Context) {
 	if r.keepFiles {
-		return true
+		return
 	}
 	if err := r.discard(ctx); err != nil {
 		r.log.Warn("cannot remove the attempt's files", "error", err)
 	}
-	return true
 }
 
 // discard removes the attempt's directory.

@@ -3,33 +3,36 @@ package worker
 import (
 	"context"
 	"errors"
-	"io"
-	"os"
-	"sync"
-	"time"
 
 	"github.com/nano-os/nanoos/internal/engine"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
-// readEvery is the period at which growing output is looked at: often enough
-// for a live bar, rare enough that a thousand idle runs cost nothing.
-const readEvery = 250 * time.Millisecond
-
-// follow watches the run until nothing of it is left, feeding its output to the
-// engine's monitor and obeying orders.
+// follow watches the run until nothing of it is left, obeying orders; its
+// output is fed to the engine's monitor meanwhile. A run that is asleep costs
+// one goroutine and no open file.
 func (r *run) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
 	defer cancel(errors.New("the run has ended"))
-	wg.Go(func() { r.watchOutput(ctx) })
-	wg.Go(func() { r.awaitOrder(ctx) })
+	stopped := make(chan struct{})
+	unasked := context.AfterFunc(r.ordered, func() {
+		defer close(stopped)
+		r.obey(ctx)
+	})
+	defer func() {
+		if !unasked() {
+			<-stopped
+		}
+	}()
+	r.w.lookout.add(r)
+	defer r.w.lookout.remove(r)
 
 	exit, err := r.proc.Wait(ctx)
 	if ctx.Err() != nil {
 		return errAbandoned
 	}
+	cancel(errors.New("the run has ended"))
+	r.w.vacate(r)
 	if err != nil {
 		return r.endUnknown(err)
 	}
@@ -37,13 +40,8 @@ func (r *run) follow(ctx context.Context) error {
 	return nil
 }
 
-// awaitOrder stops the run when it is told to.
-func (r *run) awaitOrder(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-		return
-	case <-r.ordered:
-	}
+// obey stops the run as it was told to.
+func (r *run) obey(ctx context.Context) {
 	cause := job.CauseCancelled
 	if r.dropped() {
 		cause = job.CauseFenced
@@ -55,53 +53,9 @@ func (r *run) awaitOrder(ctx context.Context) {
 			return
 		}
 		r.log.Error("cannot stop the run", "error", err)
-		if !pause(ctx, retryPause) {
+		if !r.w.again(ctx, 2*retryPause) {
 			return
 		}
-	}
-}
-
-// watchOutput feeds the growing output to the engine's monitor.
-func (r *run) watchOutput(ctx context.Context) {
-	monitor := r.eng.Monitor(r.plan)
-	f, err := os.Open(r.proc.Stdout())
-	if err != nil {
-		r.log.Warn("cannot read the output", "error", err)
-		return
-	}
-	defer f.Close()
-	tick := time.NewTicker(readEvery)
-	defer tick.Stop()
-	for {
-		n, err := io.Copy(monitor, f)
-		if err != nil {
-			r.log.Warn("cannot read the output", "error", err)
-			return
-		}
-		if n > 0 {
-			r.publish(monitor)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// publish shows the monitor's progress; the fraction never falls.
-func (r *run) publish(m engine.Monitor) {
-	p := m.Progress()
-	p.At = time.Now().UTC()
-	r.mu.Lock()
-	if r.last != nil && p.Fraction < r.last.Fraction {
-		p.Fraction = r.last.Fraction
-	}
-	changed := r.last == nil || p.Fraction != r.last.Fraction || p.Stage != r.last.Stage || p.Step != r.last.Step
-	r.last = &p
-	r.mu.Unlock()
-	if changed {
-		r.w.progressed()
 	}
 }
 

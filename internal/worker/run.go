@@ -17,17 +17,25 @@ import (
 // run takes one lease from the claim to the finish.
 type run struct {
 	w      *Worker
-	lease  job.Lease // its Fence is read with fence()
-	onDisk bool      // the attempt is here already: take it over
+	wg     *sync.WaitGroup // of the worker's Run
+	lease  job.Lease       // its Fence is read with fence()
+	onDisk bool            // the attempt is here already: take it over
 	log    *slog.Logger
-	// ordered is closed by the first order to stop; why says which.
-	ordered chan struct{}
+	vacant bool // it occupies nothing any more; guarded by the worker's mu
+	// ordered ends by the first order to stop; why says which.
+	ordered context.Context
+	end     context.CancelFunc
+	// fencedOff closes when the job has another owner.
+	fencedOff chan struct{}
 
 	// What the phases leave for each other.
 	eng  engine.Engine
 	plan *engine.Plan
 	proc executor.Run
 	exit *job.Exit
+	sent *sent // what sends its output; nil where nobody reads along
+	// begun says that the executor was asked to start the attempt.
+	begun bool
 	// keepFiles leaves the attempt's directory where it is.
 	keepFiles bool
 
@@ -38,11 +46,13 @@ type run struct {
 	files   executor.Run  // guarded by mu; set once the attempt has files to show
 }
 
-func newRun(w *Worker, l job.Lease, onDisk bool) *run {
-	return &run{
-		w: w, lease: l, onDisk: onDisk, current: l.Fence, ordered: make(chan struct{}),
+func newRun(w *Worker, wg *sync.WaitGroup, l job.Lease, onDisk bool) *run {
+	r := &run{
+		w: w, wg: wg, lease: l, onDisk: onDisk, current: l.Fence, fencedOff: make(chan struct{}),
 		log: w.opt.Log.With("job", l.Job.ID, "attempt", l.Job.Attempt),
 	}
+	r.ordered, r.end = context.WithCancel(context.Background())
+	return r
 }
 
 // errAbandoned means that this worker is leaving: the attempt goes on without it.
@@ -62,17 +72,40 @@ func (r *run) live(ctx context.Context) {
 		{"collect", r.collect},
 	}
 	for _, p := range phases {
-		err := p.do(ctx)
+		err := context.Cause(ctx)
+		if err == nil {
+			err = p.do(ctx)
+		}
 		if err == nil {
 			continue
 		}
-		if ctx.Err() != nil || errors.Is(err, errAbandoned) {
+		switch {
+		case ctx.Err() != nil && !r.begun && !r.onDisk:
+			r.giveBack(ctx)
+		case ctx.Err() != nil || errors.Is(err, errAbandoned):
 			r.log.Debug("left an attempt to its supervisor", "phase", p.name)
-			return
+		case errors.Is(err, errNumberUsed):
+			r.log.Warn("the number of the attempt is used already on this machine; the job gets another")
+			r.finish(ctx, job.Outcome{Released: true, Exit: &job.Exit{}})
+			r.w.buryUnknown(ctx, r.lease.Job.ID, r.lease.Job.Attempt)
+		default:
+			r.log.Warn("attempt cannot go on", "phase", p.name, "error", err)
+			if !r.onDisk {
+				r.w.vacate(r) // nothing of it is alive
+			}
+			r.finish(ctx, job.Outcome{Failure: failureOf(p.name, err)})
 		}
-		r.log.Warn("attempt cannot go on", "phase", p.name, "error", err)
-		r.finish(ctx, job.Outcome{Failure: failureOf(p.name, err)})
 		return
+	}
+}
+
+// giveBack returns a lease under which nothing was begun, so that the job need
+// not wait for the next worker here.
+func (r *run) giveBack(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTime)
+	defer cancel()
+	if settled, refused := r.report(ctx, job.Outcome{Released: true}); settled || refused {
+		r.clear(ctx)
 	}
 }
 
@@ -110,10 +143,14 @@ func (r *run) start(ctx context.Context) error {
 			return r.endUnknown(fmt.Errorf("take over the attempt: %w", err))
 		}
 	}
+	if err := r.checkUnused(ctx); err != nil {
+		return err
+	}
 	task, err := r.task()
 	if err != nil {
 		return err
 	}
+	r.begun = true
 	proc, err := r.w.opt.Executor.Start(ctx, task)
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
@@ -121,6 +158,23 @@ func (r *run) start(ctx context.Context) error {
 	r.log.Info("started", "engine", r.eng.Name())
 	r.setProc(proc)
 	return nil
+}
+
+// errNumberUsed says that an attempt which the queue does not know ran under
+// this number: the database was restored from a backup of before (G21).
+var errNumberUsed = errors.New("an attempt of this number is on the disk already")
+
+// checkUnused looks for an attempt that would be taken for this one (G5).
+func (r *run) checkUnused(ctx context.Context) error {
+	_, err := r.w.opt.Executor.Attach(ctx, r.lease.Job.ID, r.lease.Job.Attempt)
+	switch {
+	case job.CodeOf(err) == job.NotFound:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	r.keepFiles = true // they are not this attempt's
+	return errNumberUsed
 }
 
 // task turns the plan into what the executor runs.
@@ -160,12 +214,13 @@ func softStop(s engine.SoftStop) executor.SoftStop {
 func (r *run) order(a job.Action) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.why == "" {
-		close(r.ordered)
+	if r.why == job.Drop {
+		return
 	}
-	if r.why != job.Drop {
-		r.why = a
+	if r.why = a; a == job.Drop {
+		close(r.fencedOff)
 	}
+	r.end()
 }
 
 func (r *run) dropped() bool {
@@ -196,6 +251,7 @@ func (r *run) progress() *job.Progress {
 // setProc makes the attempt's files visible to readers of its logs.
 func (r *run) setProc(p executor.Run) {
 	r.proc = p
+	r.plan.Files = nil // they are staged, and a thousand runs would keep a thousand decks
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.files = p

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/artifact"
@@ -77,6 +78,10 @@ type Worker struct {
 	opt Options
 
 	settling settling
+	contact  contact
+	sessions atomic.Int64  // begun so far
+	reading  chan struct{} // has room for as many runs as are parsed and stored at a time
+	lookout  *lookout
 
 	mu   sync.Mutex
 	runs map[job.ID]*run // guarded by mu; what is held now
@@ -85,6 +90,18 @@ type Worker struct {
 	// moved receives when some run has progress to report.
 	moved chan struct{}
 }
+
+const (
+	// leaveTime bounds how long a worker that is told to leave waits for what is
+	// under way: everything is on the disk and is found by the next one (G14).
+	leaveTime = 4 * time.Second
+	// goodbyeTime bounds its last words to the queue.
+	goodbyeTime = 3 * time.Second
+	// readAtOnce bounds how many ended runs are parsed and stored at a time, and
+	// with it the memory and the processor time that they take from those that
+	// run.
+	readAtOnce = 8
+)
 
 // New returns a worker; Run starts it.
 func New(opt Options) *Worker {
@@ -100,30 +117,51 @@ func New(opt Options) *Worker {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Worker{opt: opt, runs: map[job.ID]*run{}, freed: make(chan struct{}), moved: make(chan struct{}, 1)}
+	w := &Worker{opt: opt, runs: map[job.ID]*run{}, freed: make(chan struct{}), moved: make(chan struct{}, 1),
+		reading: make(chan struct{}, readAtOnce)}
+	w.lookout = newLookout(w)
+	return w
 }
 
 // Run attaches, claims and runs jobs until ctx ends. It then leaves at once:
 // programs go on without it and are adopted by the next worker here (G7, G14).
 func (w *Worker) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	defer wg.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
+	defer w.awaitEnd(&wg)
 	defer cancel(errors.New("worker ended"))
 
-	if err := w.attach(ctx, &wg); err != nil {
+	if err := w.attach(ctx, &wg, 0); err != nil {
 		return fmt.Errorf("attach worker %s: %w", w.opt.Session.Worker, err)
 	}
 	wg.Go(func() { w.beatLoop(ctx, &wg) })
 	wg.Go(func() { w.orderLoop(ctx) })
+	wg.Go(func() { w.lookout.run(ctx) })
 	w.claimLoop(ctx, &wg)
 
-	leave, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	leave, done := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTime)
 	defer done()
 	if err := w.opt.Queue.Leave(leave, w.opt.Session.Worker); err != nil {
 		w.opt.Log.Warn("could not say goodbye to the queue", "error", err)
 	}
 	return nil
+}
+
+// awaitEnd waits for what is under way, but not for a parser that reads a long
+// output or a disk that hangs.
+func (w *Worker) awaitEnd(wg *sync.WaitGroup) {
+	ended := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(ended)
+	}()
+	t := time.NewTimer(leaveTime)
+	defer t.Stop()
+	select {
+	case <-ended:
+	case <-t.C:
+		w.opt.Log.Warn("leaving with work under way; the next worker here finds it on the disk")
+	}
 }
 
 // hold registers a lease and starts its run; a lease that is held already, with
@@ -139,7 +177,7 @@ func (w *Worker) hold(ctx context.Context, wg *sync.WaitGroup, l job.Lease, onDi
 		// Our own older attempt of a job that has come back to us: it has lost.
 		r.order(job.Drop)
 	}
-	r := newRun(w, l, onDisk)
+	r := newRun(w, wg, l, onDisk)
 	w.runs[l.Job.ID] = r
 	wg.Go(func() {
 		r.live(ctx)
@@ -147,23 +185,54 @@ func (w *Worker) hold(ctx context.Context, wg *sync.WaitGroup, l job.Lease, onDi
 	})
 }
 
+// release forgets a run that is over.
 func (w *Worker) release(r *run) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	held := len(w.runs)
 	if w.runs[r.lease.Job.ID] == r {
 		delete(w.runs, r.lease.Job.ID)
 	}
+	if !r.vacant || held >= maxUnreported {
+		w.setFree(r)
+	}
+}
+
+// vacate frees what a run occupied as soon as nothing of it is alive: the next
+// job need not wait for the end of this one to be parsed, stored and reported.
+func (w *Worker) vacate(r *run) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !r.vacant {
+		w.setFree(r)
+	}
+}
+
+// setFree marks a run as one that occupies nothing. The caller holds mu.
+func (w *Worker) setFree(r *run) {
+	r.vacant = true
 	close(w.freed)
 	w.freed = make(chan struct{})
 }
+
+// maxUnreported bounds the ended runs that wait to be reported while more are
+// claimed: what they left fills the disk, and their results the memory.
+const maxUnreported = 64
 
 // free returns what is not occupied, and a channel that closes when more is.
 func (w *Worker) free() (job.Offer, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	o := w.opt.Session.Offer
+	o, unreported := w.opt.Session.Offer, 0
 	for _, r := range w.runs {
-		o = o.Less(r.lease.Job.Spec.Demand)
+		if r.vacant {
+			unreported++
+		} else {
+			o = o.Less(r.lease.Job.Spec.Demand)
+		}
+	}
+	if unreported >= maxUnreported {
+		return job.Offer{}, w.freed
 	}
 	return o, w.freed
 }
@@ -176,6 +245,17 @@ func (w *Worker) held(id job.ID, f job.Fence) *run {
 		return r
 	}
 	return nil
+}
+
+// again waits before something is tried anew, spread so that the workers of a
+// server that returns do not come at once; it reports false when ctx ended first.
+func (w *Worker) again(ctx context.Context, d time.Duration) bool {
+	return pause(ctx, w.spread(d))
+}
+
+// spread is between half of d and all of it.
+func (w *Worker) spread(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.5 + w.opt.Rand()/2))
 }
 
 // pause waits, and reports false when ctx ended first.
