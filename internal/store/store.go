@@ -99,6 +99,8 @@ type ReadTx interface {
 	Lanes(ctx context.Context) ([]Lane, error)
 	// Heads returns the first perLane QUEUED jobs of each lane, by priority,
 	// highest first, then by age, oldest first; lanes come in the order asked.
+	// In a Tx it may leave out jobs that the transaction of another process
+	// holds (S1).
 	Heads(ctx context.Context, lanes []LaneID, perLane int) ([]Head, error)
 	// Due returns PENDING jobs whose RunAt has come, earliest first.
 	Due(ctx context.Context, limit int) ([]job.ID, error)

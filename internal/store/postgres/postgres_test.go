@@ -1,14 +1,18 @@
 package postgres
 
 import (
+	"flag"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
 	"github.com/nano-os/nanoos/internal/store/postgres/pgtest"
+	"github.com/nano-os/nanoos/internal/store/sqlite"
 	"github.com/nano-os/nanoos/internal/store/storetest"
 )
 
@@ -16,6 +20,13 @@ import (
 var shared pgtest.Shared
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// A look at all that is stored takes a hundred round trips here, so fewer
+	// checks than usual have to do, unless somebody asks for more.
+	checks := flag.Lookup("rapid.checks")
+	if checks.Value.String() == checks.DefValue {
+		_ = checks.Value.Set("20")
+	}
 	code := m.Run()
 	shared.Close()
 	durable.Close()
@@ -35,13 +46,19 @@ func TestStoresOfOneDatabaseKeepTheContractTogether(t *testing.T) {
 	})
 }
 
-func TestPostgresAgreesWithTheModel(t *testing.T) {
+func TestPostgresAndSQLiteAgreeWithTheModel(t *testing.T) {
 	t.Parallel()
 	url := emptyDB(t)
 	storetest.RunModel(t, func(t *testing.T, now func() time.Time) store.Store {
 		s := openURL(t, url)
 		s.wipe(t)
 		s.opt.now = now
+		return s
+	}, func(t *testing.T, now func() time.Time) store.Store {
+		s, err := sqlite.Open(filepath.Join(t.TempDir(), string(job.NewID())), sqlite.Options{Now: now})
+		if err != nil {
+			t.Fatal(err)
+		}
 		return s
 	})
 }

@@ -14,26 +14,36 @@ import (
 	"github.com/nano-os/nanoos/internal/store"
 )
 
-// RunModel runs the same random transactions on a Model and on a store that
-// open makes with the same clock, and compares every answer and, after each
+// RunModel runs the same random transactions on a Model and on stores that open
+// makes with the same clock, and compares every answer and, after each
 // transaction, everything that can be read.
-func RunModel(t *testing.T, open func(t *testing.T, now func() time.Time) store.Store) {
+func RunModel(t *testing.T, open ...func(t *testing.T, now func() time.Time) store.Store) {
 	rapid.Check(t, func(rt *rapid.T) {
 		now := day
 		clock := func() time.Time { return now }
-		model, tested := NewModel(clock), open(t, clock)
-		defer tested.Close()
+		model := NewModel(clock)
+		stores := make([]store.Store, len(open))
+		for i := range open {
+			stores[i] = open[i](t, clock)
+			defer stores[i].Close()
+		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"write": func(rt *rapid.T) {
 				steps := rapid.SliceOfN(stepGen, 1, 4).Draw(rt, "steps")
 				undo := rapid.IntRange(0, 5).Draw(rt, "undo") == 0
 				now = now.Add(time.Duration(rapid.IntRange(0, 90).Draw(rt, "seconds")) * time.Second)
-				same(rt, "answers", transact(tested, steps, undo), transact(model, steps, undo))
-				same(rt, "contents", contents(tested), contents(model))
+				answers := transact(model, steps, undo)
+				want := contents(model)
+				for _, tested := range stores {
+					same(rt, "answers", transact(tested, steps, undo), answers)
+					same(rt, "contents", contents(tested), want)
+				}
 			},
 			"list": func(rt *rapid.T) {
 				q := queryGen.Draw(rt, "query")
-				same(rt, "pages", pagesOf(tested, q), pagesOf(model, q))
+				for _, tested := range stores {
+					same(rt, "pages", pagesOf(tested, q), pagesOf(model, q))
+				}
 			},
 		})
 	})
