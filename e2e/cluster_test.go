@@ -43,7 +43,7 @@ type layout struct {
 	cpus int
 	// lostAfter of the servers; the constant when zero.
 	lostAfter time.Duration
-	// private PostgreSQL, durable, for tests that harm it; others share a fast one.
+	// private PostgreSQL for tests that harm it; the others share one.
 	private bool
 	// postgresEnv is added to the environment of a private PostgreSQL.
 	postgresEnv []string
@@ -86,7 +86,7 @@ type workerHost struct {
 }
 
 // sharedPostgres serves the tests that leave their database alone.
-var sharedPostgres pgtest.Shared
+var sharedPostgres = pgtest.Shared{Options: pgtest.Options{Durable: true}} // nanoos refuses any other
 
 // newCluster starts a cluster and waits until it serves.
 func newCluster(t *testing.T, l layout) *cluster {

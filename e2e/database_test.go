@@ -151,12 +151,12 @@ func TestF23_TheConnectionCutDuringTheCommit(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, layout{servers: 1, workers: 1, lostAfter: time.Minute})
 	rng := seeded(t)
-	for range 80 {
+	for range 40 {
 		// Everything that the database answers from here on, up to some byte.
 		c.servers[0].link.CutAfter(faultproxy.Down, rng.IntN(600))
 		c.submit(quick, job.Completed)
 	}
-	if n := c.servers[0].link.Counts().Cuts; n < 40 {
+	if n := c.servers[0].link.Counts().Cuts; n < 20 {
 		t.Errorf("only %d connections were cut", n)
 	}
 	c.servers[0].link.Heal()

@@ -154,7 +154,7 @@ func TestI23_ServersKilledWhileClientsSubmit(t *testing.T) {
 // come at once.
 func TestF37_AMigrationKilledMidway(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, layout{})
+	c := newInstallation(t, layout{})
 	rng := seeded(t)
 	for round := range 6 {
 		c.dbURL = c.db.CreateDB(t)
