@@ -53,8 +53,9 @@ func TestChaos(t *testing.T) {
 	c.settled(5 * time.Minute)
 	t.Logf("all jobs had ended %v after the last fault", time.Since(began).Round(100*time.Millisecond))
 	pickups := ch.pickups()
+	c.unbroken = ch.whales
 	h := c.check(500, func(h *history) {
-		h.Unbroken, h.Pickups, h.Resources = ch.whales, pickups, ch.compared(before)
+		h.Pickups, h.Resources = pickups, ch.compared(before)
 		if len(h.Events) > 0 {
 			h.Followed = watcher.stop(h.Events[len(h.Events)-1].Seq)
 		}

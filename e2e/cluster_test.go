@@ -63,6 +63,8 @@ type cluster struct {
 	servers []*server
 	workers []*workerHost
 	env     []string // of every process
+	// unbroken are jobs that must be one attempt from the first to the last step.
+	unbroken []job.ID
 
 	mu          sync.Mutex
 	submissions []submission // guarded by mu
@@ -421,12 +423,12 @@ func (c *cluster) check(files int, more ...func(*history)) *history {
 	c.settled(3 * time.Minute)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	h, err := readHistory(ctx, c.servers[0], files)
+	h, err := readHistory(ctx, c.servers[0], files, c.unbroken)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	c.mu.Lock()
-	h.Submissions, h.Cancels, h.Retries = c.submissions, c.cancels, c.retries
+	h.Submissions, h.Cancels, h.Retries, h.Unbroken = c.submissions, c.cancels, c.retries, c.unbroken
 	c.mu.Unlock()
 	if h.Starts, err = readStarts(filepath.Join(c.dir, "starts")); err != nil {
 		c.t.Fatal(err)

@@ -69,7 +69,8 @@ func TestF21_PostgreSQLStopsAndStartsUnderLoad(t *testing.T) {
 	}
 	wait(t.Context(), time.Second)
 	l.stop()
-	c.check(50, func(h *history) { h.Unbroken = []job.ID{whale} })
+	c.unbroken = []job.ID{whale}
+	c.check(50)
 }
 
 // TestF22_AFrozenPostgreSQL: requests get their answer in time, nothing piles
@@ -109,7 +110,8 @@ func TestF22_AFrozenPostgreSQL(t *testing.T) {
 	c.db.Thaw(t)
 	c.awaitServer(s)
 	// What the database did not answer may have been stored all the same.
-	c.check(10, func(h *history) { h.Unbroken = []job.ID{whale} })
+	c.unbroken = []job.ID{whale}
+	c.check(10)
 	usage := before
 	eventually(t, 30*time.Second, "goroutines and descriptors are back at the base line", func() bool {
 		usage = c.usage(s)
@@ -224,7 +226,8 @@ func TestF24_ASlowWayToTheDatabase(t *testing.T) {
 	if j := c.ended(id); j.Attempt != 1 {
 		t.Errorf("attempt %d", j.Attempt)
 	}
-	c.check(1, func(h *history) { h.Unbroken = []job.ID{id} })
+	c.unbroken = []job.ID{id}
+	c.check(1)
 }
 
 // TestF26F39_ADatabaseThatForgets: it is restored from a backup taken under load,
@@ -329,7 +332,8 @@ func TestF30_TheClockOfTheDatabaseJumps(t *testing.T) {
 		wait(t.Context(), lostAfter)
 	}
 	l.stop()
-	c.check(20, func(h *history) { h.Unbroken = whales })
+	c.unbroken = whales
+	c.check(20)
 }
 
 // movableClock is an environment in which the clock of a program that uses the C

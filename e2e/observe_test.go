@@ -24,9 +24,10 @@ import (
 )
 
 // readHistory reads everything that a quiet installation knows: every job, and
-// of each its attempts, events, result, files and steps. files bounds for how
-// many jobs the stored bytes are read and hashed.
-func readHistory(ctx context.Context, s *server, files int) (*history, error) {
+// of each its attempts, events, result, files and steps. The stored bytes are read
+// and hashed for about so many jobs as files says, and for those that must be
+// among them.
+func readHistory(ctx context.Context, s *server, files int, among []job.ID) (*history, error) {
 	h := &history{
 		Retries: map[job.ID]int{}, Jobs: map[job.ID]finalJob{}, Attempts: map[job.ID][]job.Attempt{},
 		Steps: map[try][]int{}, Listed: map[job.ID]bool{}, Results: map[job.ID]int{},
@@ -40,7 +41,7 @@ func readHistory(ctx context.Context, s *server, files int) (*history, error) {
 		ids = append(ids, j.ID)
 	}
 	r := jobReader{s: s, c: s.client, h: h}
-	if err := r.all(ctx, ids, files); err != nil {
+	if err := r.all(ctx, ids, files, among); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(h.Events, func(a, b event) int { return cmp.Compare(a.Seq, b.Seq) })
@@ -55,7 +56,7 @@ type jobReader struct {
 	h  *history // guarded by mu
 }
 
-func (r *jobReader) all(ctx context.Context, ids []job.ID, files int) error {
+func (r *jobReader) all(ctx context.Context, ids []job.ID, files int, among []job.ID) error {
 	type order struct {
 		id    job.ID
 		files bool
@@ -76,7 +77,7 @@ func (r *jobReader) all(ctx context.Context, ids []job.ID, files int) error {
 	}
 	for i, id := range ids {
 		// Spread over the whole: the newest and the oldest differ.
-		work <- order{id, files >= len(ids) || i%(len(ids)/max(files, 1)+1) == 0}
+		work <- order{id, files >= len(ids) || i%(len(ids)/max(files, 1)+1) == 0 || slices.Contains(among, id)}
 	}
 	close(work)
 	wg.Wait()

@@ -33,7 +33,8 @@ func TestF1_AWorkerKilledTenTimesDuringOneRun(t *testing.T) {
 		adoptions = append(adoptions, delay{fmt.Sprintf("adoption %d", i+1), time.Since(began), 10 * time.Second})
 	}
 	c.ended(id)
-	c.check(1, func(h *history) { h.Unbroken, h.Adoptions = []job.ID{id}, adoptions })
+	c.unbroken = []job.ID{id}
+	c.check(1, func(h *history) { h.Adoptions = adoptions })
 }
 
 // adopted counts how often a job was taken over.
@@ -147,7 +148,8 @@ func TestF11_AFrozenWorkerThatNobodyReplacedGoesOn(t *testing.T) {
 	w.thaw()
 	c.ended(goesOn)
 	c.ended(ends)
-	c.check(10, func(h *history) { h.Unbroken = []job.ID{goesOn, ends} })
+	c.unbroken = []job.ID{goesOn, ends}
+	c.check(10)
 }
 
 // TestF15_AWorkerAndAServerKilledForMemory: the kernel ends them, and programs
@@ -175,7 +177,8 @@ func TestF15_AWorkerAndAServerKilledForMemory(t *testing.T) {
 	}
 	c.awaitServer(c.servers[0])
 	c.ended(id)
-	c.check(1, func(h *history) { h.Unbroken = []job.ID{id} })
+	c.unbroken = []job.ID{id}
+	c.check(1)
 }
 
 // memoryGroup makes a control group whose members may take so many bytes more.
@@ -285,7 +288,8 @@ func TestF35_ADrainWithEightPrograms(t *testing.T) {
 		eventually(t, 20*time.Second, "the program has a worker again", func() bool { return c.adopted(id) == 1 })
 		adoptions = append(adoptions, delay{"adoption of " + string(id), time.Since(began), 10 * time.Second})
 	}
-	c.check(10, func(h *history) { h.Unbroken, h.Adoptions = ids, adoptions })
+	c.unbroken = ids
+	c.check(10, func(h *history) { h.Adoptions = adoptions })
 }
 
 // TestF19_AFailedFlushIsNotCalledGood: a worker whose disk fails to flush starts
