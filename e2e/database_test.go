@@ -253,16 +253,20 @@ func TestF26F39_ADatabaseThatForgets(t *testing.T) {
 	s.start()
 	c.awaitServer(s)
 
-	waiting, _, err := s.client.Submit(t.Context(), api.JobRequest{Engine: "mock", Parameters: json.RawMessage(quick), Key: crand.Text()})
-	if err != nil {
-		t.Fatal(err)
+	_, _, err := s.client.Submit(t.Context(), api.JobRequest{Engine: "mock", Parameters: json.RawMessage(quick)})
+	if err == nil || !strings.Contains(err.Error(), "frozen") {
+		t.Errorf("a frozen installation took a job: %v", err)
 	}
-	wait(t.Context(), 2*lostAfter)
-	if j := c.get(waiting.ID); j.State != job.Queued {
-		t.Errorf("frozen, and a job is %s", j.State)
+	started := c.starts()
+	wait(t.Context(), 2*session)
+	if now := c.starts(); now != started {
+		t.Errorf("frozen, and %d programs were started", now-started)
+	}
+	if len(processesOf(t, known)) == 0 || len(processesOf(t, forgotten)) == 0 {
+		t.Error("frozen, and a program was stopped")
 	}
 	c.command("server", "thaw")
-	c.ended(waiting.ID)
+	c.ended(c.submit(quick, job.Completed))
 	eventually(t, 60*time.Second, "the program of a job that nobody knows is stopped", func() bool { return len(processesOf(t, forgotten)) == 0 })
 	if j := c.ended(known); j.State != job.Completed || j.Attempt != 1 {
 		t.Errorf("the job that the backup knows ended %s in attempt %d", j.State, j.Attempt)
@@ -280,6 +284,16 @@ func TestF26F39_ADatabaseThatForgets(t *testing.T) {
 		// Programs that had started after the backup started again, by right.
 		h.Starts = nil
 	})
+}
+
+// starts counts the programs that were started so far.
+func (c *cluster) starts() int {
+	c.t.Helper()
+	starts, err := readStarts(filepath.Join(c.dir, "starts"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return len(starts)
 }
 
 // throughProxy is the database's address behind the server's proxy.

@@ -6,11 +6,13 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/api"
+	"github.com/nano-os/nanoos/internal/auth"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -112,18 +114,25 @@ func newHosts(t *testing.T, workers int) (c *cluster, srv *host, hosts []*host) 
 	local := fmt.Sprintf("postgres://postgres@/%s?host=%s&port=%s", database, url.QueryEscape(socket), port)
 	s := c.newServer(local, srv.addr+":8080", "--insecure-http")
 	s.prefix = srv.inside()
-	c.command("server", "migrate")
-	s.token = strings.TrimSpace(c.command("token", "create", "--role", "admin"))
-	secret := strings.TrimSpace(c.command("token", "create", "--role", "worker"))
-	s.client = api.NewClient("http://"+s.listen, s.token)
+	// The administrator's token is made by the first start.
 	s.start()
+	eventually(t, 30*time.Second, "the server has a token", func() bool {
+		raw, err := os.ReadFile(filepath.Join(s.data, "token"))
+		s.token = strings.TrimSpace(string(raw))
+		return err == nil
+	})
+	s.client = api.NewClient("http://"+s.listen, s.token)
 	c.awaitServer(s)
+	secret, err := s.client.CreateToken(t.Context(), api.TokenRequest{Role: string(auth.Worker), Name: "hosts of the test"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range workers {
 		h := n.host(1 + i)
 		hosts = append(hosts, h)
 		w := c.newWorker([]string{"http://" + s.listen})
 		w.prefix = h.inside()
-		w.env = append(w.env, "NANOOS_TOKEN="+secret)
+		w.env = append(w.env, "NANOOS_TOKEN="+secret.Secret)
 		w.start()
 	}
 	c.awaitWorkers(workers)
