@@ -108,6 +108,60 @@ func TestF23_ACommitWhoseFateCannotBeLearntIsAnsweredAsUnknown(t *testing.T) {
 	}
 }
 
+// Many calls share transactions that fail again and again, because of what
+// another server does; every one of them gets its own answer.
+func TestEveryCallIsAnsweredWhenBatchesFail(t *testing.T) {
+	t.Parallel()
+	url := emptyDB(t)
+	stores := []*Store{openURL(t, url), openURL(t, url)}
+	jobs := make([]job.Job, 30)
+	for i := range jobs {
+		jobs[i] = benchJob(1)
+		jobs[i].Spec.Key = fmt.Sprint("key", i)
+	}
+	won := make([]atomic.Int32, len(jobs))
+	var wg sync.WaitGroup
+	for _, s := range stores {
+		for i, j := range jobs {
+			for range 2 {
+				wg.Go(func() {
+					switch err := submit(s, j); job.CodeOf(err) {
+					case "":
+						won[i].Add(1)
+					case job.Conflict:
+					default:
+						t.Errorf("submit: %v", err)
+					}
+				})
+			}
+			wg.Go(func() {
+				err := s.Write(t.Context(), func(tx store.Tx) error { return tx.SetMeta(t.Context(), "k", "v") })
+				if err != nil {
+					t.Errorf("a change beside bad ones: %v", err)
+				}
+			})
+			wg.Go(func() {
+				err := s.Write(t.Context(), func(tx store.Tx) error {
+					_, err := tx.(*writeTx).row(t.Context(), 0, "SELECT 1 / 0", nil)
+					return err
+				})
+				if job.CodeOf(err) != job.Internal {
+					t.Errorf("a bad statement: %v", err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	for i := range won {
+		if n := won[i].Load(); n != 1 {
+			t.Errorf("job %d was submitted %d times", i, n)
+		}
+	}
+	for _, s := range stores {
+		s.Close()
+	}
+}
+
 func TestAWriterWhoseRowWasRemovedGetsANewOne(t *testing.T) {
 	t.Parallel()
 	url := emptyDB(t)

@@ -187,14 +187,15 @@ func (w *writer) run(batch []*op) (rest []*op) {
 		}
 		return nil
 	}
+	began := time.Now()
 	ran, rest, err := w.perform(batch, false)
 	for try := 1; err != nil; try++ {
-		switch verdict := w.judge(ran, try, err); verdict {
+		switch verdict := w.judge(ran, try, began, err); verdict {
 		case again, carefully:
-			ran, _, err = w.perform(ran, verdict == carefully)
+			_, _, err = w.perform(ran, verdict == carefully)
 		case oneByOne:
 			for _, o := range ran {
-				w.alone(o)
+				w.alone(o, began, err)
 			}
 			return rest
 		case committed:
@@ -208,12 +209,17 @@ func (w *writer) run(batch []*op) (rest []*op) {
 	return rest
 }
 
-// alone executes one op in a transaction of its own.
-func (w *writer) alone(o *op) {
+// alone executes one op in a transaction of its own. why is what brought it
+// here: ops that had to wait too long for each other are not tried.
+func (w *writer) alone(o *op, began time.Time, why error) {
 	ran := []*op{o}
+	if time.Since(began) > w.store.opt.bounds.turn {
+		w.answer(ran, fault("commit", why))
+		return
+	}
 	_, _, err := w.perform(ran, true)
 	for try := 1; err != nil; try++ {
-		switch w.judge(ran, try, err) {
+		switch w.judge(ran, try, began, err) {
 		case again, carefully:
 			_, _, err = w.perform(ran, true)
 		case committed:
@@ -241,38 +247,35 @@ const (
 	committed         // it was no failure
 )
 
-// judge decides what to do after a transaction was lost.
-func (w *writer) judge(ran []*op, try int, err error) verdict {
+// judge decides what to do after a transaction was lost. began is when it was
+// first tried.
+func (w *writer) judge(ran []*op, try int, began time.Time, err error) verdict {
+	more := try < maxTries && time.Since(began) < w.store.opt.bounds.turn
 	if doubt, ok := err.(*doubtError); ok {
 		stored, err := w.resolve(doubt)
+		doubt.unresolved = err
 		switch {
 		case err != nil:
-			doubt.unresolved = err
 			return hopeless
 		case stored:
 			return committed
-		case try < maxTries && w.connected() == nil:
+		case more && w.connected() == nil:
 			return again
 		}
-		doubt.unresolved = nil
 		return hopeless
 	}
 	switch {
-	case lost(err):
-		if try < maxTries && w.connected() == nil {
+	case lost(err), hasCode(err, codeDivision) && w.id == "": // our row was removed, and is made anew
+		if more && w.connected() == nil {
 			return again
 		}
 	case hasCode(err, codeSerialization, codeDeadlock):
-		if try < maxTries {
+		if more {
 			return again
 		}
 	case hasCode(err, codeUnique), errors.Is(err, errUnverified):
-		if try < maxTries {
+		if more {
 			return carefully
-		}
-	case hasCode(err, codeDivision): // our row was removed; the next try has a new one
-		if try < maxTries && w.connected() == nil {
-			return again
 		}
 	case len(ran) > 1:
 		return oneByOne
@@ -399,6 +402,7 @@ func (w *writer) disconnect() {
 	if w.conn != nil {
 		w.conn.close()
 		w.conn = nil
+		clear(w.lanes) // it may be another database next time
 	}
 }
 
