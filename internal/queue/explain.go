@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
@@ -82,25 +83,45 @@ func (s *Service) placement(ctx context.Context, tx store.ReadTx, j job.Job) ([]
 	if err != nil {
 		return nil, fmt.Errorf("read workers: %w", err)
 	}
-	here := slices.DeleteFunc(all, func(w store.Worker) bool {
-		return !w.EndedAt.IsZero() || w.Draining || s.ContactLost(w, tx.Now())
-	})
-	if len(here) == 0 {
-		return []Waiting{{Code: "no_worker", Message: "no worker is connected", Fix: "start one: nanoos worker, or nanoos up"}}, nil
-	}
-	var suitable []store.Worker
-	for _, w := range here {
-		if w.Offer.Fits(j.Spec.Queue, j.Spec.Engine, j.Spec.Demand) {
-			suitable = append(suitable, w)
+	var here, suitable, away []store.Worker
+	for _, w := range all {
+		fits := w.Offer.Fits(j.Spec.Queue, j.Spec.Engine, j.Spec.Demand)
+		switch {
+		case !w.EndedAt.IsZero():
+		case w.Draining || s.ContactLost(w, tx.Now()):
+			if fits {
+				away = append(away, w)
+			}
+		default:
+			here = append(here, w)
+			if fits {
+				suitable = append(suitable, w)
+			}
 		}
 	}
-	if len(suitable) == 0 {
+	switch {
+	case len(suitable) > 0:
+	case len(away) > 0:
+		return []Waiting{s.outOfReach(away[0], tx.Now())}, nil
+	case len(here) == 0:
+		return []Waiting{{Code: "no_worker", Message: "no worker is connected", Fix: "start one: nanoos worker, or nanoos up"}}, nil
+	default:
 		return []Waiting{neverFits(j, here)}, nil
 	}
 	if j.State != job.Queued {
 		return nil, nil
 	}
 	return s.busy(ctx, tx, j, suitable)
+}
+
+// outOfReach says why a worker that would suit a job gets none.
+func (s *Service) outOfReach(w store.Worker, now time.Time) Waiting {
+	if w.Draining {
+		return Waiting{Code: "worker_drained", Message: fmt.Sprintf("the worker that suits it, %s, is drained", w.Worker),
+			Fix: "nanoos worker resume " + w.Worker}
+	}
+	return Waiting{Code: "worker_lost", Message: fmt.Sprintf("the worker that suits it, %s, has not been heard of since %s", w.Worker, clock(w.SeenAt)),
+		Fix: "look at that machine; if it does not come back, start another worker"}
 }
 
 // neverFits names the worker that comes closest, and what it lacks.
