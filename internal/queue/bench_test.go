@@ -26,6 +26,7 @@ func BenchmarkDrain(b *testing.B) {
 	}{
 		{"finish=all", 100, finishAll},
 		{"finish=each", 100, finishEach},
+		{"finish=apart", 100, finishApart},
 		{"finish=all", 16, finishAll},
 		{"finish=all", 1, finishAll},
 	} {
@@ -91,6 +92,19 @@ func finishEach(b *testing.B, q *queue.Service, leases []job.Lease) {
 	for _, l := range leases {
 		wg.Go(func() {
 			if err := q.Finish(b.Context(), l, benchOutcome); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// finishApart is what finishing costs without being merged by the queue.
+func finishApart(b *testing.B, q *queue.Service, leases []job.Lease) {
+	var wg sync.WaitGroup
+	for _, l := range leases {
+		wg.Go(func() {
+			if err := q.FinishAll(b.Context(), []job.Ending{{ID: l.Job.ID, Fence: l.Fence, Outcome: benchOutcome}})[0]; err != nil {
 				b.Error(err)
 			}
 		})
