@@ -79,6 +79,16 @@ func (s *Server) jobAndFences(ctx context.Context, ref string) (j job.Job, fence
 		if j, err = find(ctx, tx, t, ref); err == nil {
 			fences, err = attemptFences(ctx, tx, t, j.ID)
 		}
+		if err != nil {
+			return err
+		}
+		attempts, err := tx.Attempts(ctx, t, j.ID)
+		for _, a := range attempts {
+			// What an attempt had stored when it was given up is nobody's result (G6).
+			if a.Outcome == outcomeLost {
+				delete(fences, a.Number)
+			}
+		}
 		return err
 	})
 	return j, fences, err
