@@ -33,6 +33,10 @@ func TestChaos(t *testing.T) {
 	}
 	c.awaitWorkers(3)
 	ch := &chaos{cluster: c, rng: rand.New(rand.NewPCG(uint64(seed), 0)), faults: map[string]int{}}
+	// A server that finds no database when it starts ends, and is started again.
+	for _, s := range c.servers {
+		s.supervised = true
+	}
 	ch.warm()
 	before := ch.resources()
 	watcher := follow(c.servers[0].client)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,11 +27,13 @@ type daemon struct {
 	env    []string
 	// started, if set, is called after each start with the process id.
 	started func(pid int)
-	// mortal processes may end without being told to.
-	mortal bool
+	// mortal processes may end without being told to; supervised ones, too, and
+	// are then started again, as an init system does.
+	mortal, supervised bool
 
 	mu   sync.Mutex
 	told bool          // guarded by mu; it was told to end
+	done bool          // guarded by mu; the test is over
 	cmd  *exec.Cmd     // guarded by mu; nil when it does not run
 	gone chan struct{} // guarded by mu; closed when cmd has ended
 	err  error         // guarded by mu; how the last one ended
@@ -42,6 +45,9 @@ var uneventful = regexp.MustCompile(`(?m)^.*level=INFO msg=(started|finished) .*
 func newDaemon(t *testing.T, name, binary string, args, env []string) *daemon {
 	d := &daemon{t: t, name: name, log: &lockedBuffer{}, binary: binary, args: args, env: env}
 	t.Cleanup(func() {
+		d.mu.Lock()
+		d.done = true
+		d.mu.Unlock()
 		d.kill()
 		if t.Failed() {
 			t.Logf("log of %s, without the jobs that went well:\n%s", name, uneventful.ReplaceAllString(d.log.tail(200_000), ""))
@@ -55,6 +61,9 @@ func (d *daemon) start() {
 	d.t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.cmd != nil && d.supervised || d.done {
+		return
+	}
 	if d.cmd != nil {
 		d.t.Fatalf("%s runs already", d.name)
 	}
@@ -73,18 +82,27 @@ func (d *daemon) start() {
 	}
 	gone := make(chan struct{})
 	d.cmd, d.gone, d.told = cmd, gone, false
-	go func() {
-		err := cmd.Wait()
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.cmd == cmd {
-			d.cmd, d.err = nil, err
-			if !d.told && !d.mortal {
-				d.t.Errorf("%s ended by itself: %v", d.name, err)
-			}
-		}
-		close(gone)
-	}()
+	go d.await(cmd, gone)
+}
+
+// await reaps a process and judges how it ended.
+func (d *daemon) await(cmd *exec.Cmd, gone chan struct{}) {
+	err := cmd.Wait()
+	d.mu.Lock()
+	alone := d.cmd == cmd && !d.told
+	if d.cmd == cmd {
+		d.cmd, d.err = nil, err
+	}
+	close(gone)
+	d.mu.Unlock()
+	switch {
+	case !alone || d.mortal:
+	case d.supervised:
+		wait(context.Background(), 200*time.Millisecond)
+		d.start()
+	default:
+		d.t.Errorf("%s ended by itself: %v", d.name, err)
+	}
 }
 
 // pid returns the process id, 0 when it does not run.
