@@ -147,10 +147,50 @@ func backlog(b *testing.B, fit, wide int) *Store {
 	s := openBench(b)
 	b.Cleanup(func() { s.Close() })
 	for i := range 10 {
-		fill(b, s, wide/10, 128+i)
+		stuff(b, s, wide/10, 128+i)
 	}
-	fill(b, s, fit, 1)
+	stuff(b, s, fit, 1)
+	c, err := s.server.connect(b.Context())
+	if err == nil {
+		_, err = c.pg.Exec(b.Context(), "VACUUM ANALYZE") // as it would have been done meanwhile
+		c.close()
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
 	return s
+}
+
+// stuff queues n jobs of one lane in one statement each, copies of a first one.
+func stuff(b *testing.B, s *Store, n, cpus int) {
+	b.Helper()
+	if n == 0 {
+		return
+	}
+	first := benchJob(cpus)
+	if err := submit(s, first); err != nil {
+		b.Fatal(err)
+	}
+	c, err := s.server.connect(b.Context())
+	if err == nil {
+		err = c.takeTime(b.Context())
+		defer c.close()
+	}
+	for _, q := range []string{`
+INSERT INTO nanoos.specs (id, tenant, key, digest, name, folded, spec)
+SELECT id || '-' || n, tenant, key, digest, name, folded, spec FROM nanoos.specs, generate_series(2, $2) AS n WHERE id = $1`, `
+INSERT INTO nanoos.jobs
+SELECT s.seq, s.id, j.tenant, j.lane, j.state, j.priority, j.reason, j.message, j.attempt, j.fence, j.worker, j.failures, j.losses,
+	j.cancel, j.run_at, j.verdict, j.failure, j.created_at, j.queued_at, j.started_at, j.ended_at, j.rev
+FROM nanoos.jobs j JOIN nanoos.specs s ON s.id LIKE j.id || '-%' WHERE j.id = $1 AND $2 > 0`, `
+UPDATE nanoos.lanes l SET queued = $2 FROM nanoos.jobs j WHERE j.id = $1 AND l.id = j.lane`} {
+		if err == nil {
+			_, err = c.pg.Exec(b.Context(), q, string(first.ID), n)
+		}
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
 }
 
 // claimAndRelease starts sixteen of the jobs that fit and gives them back. It

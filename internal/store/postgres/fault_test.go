@@ -244,6 +244,49 @@ func TestF21_WorkGoesOnWhenPostgresRestarts(t *testing.T) {
 	}
 }
 
+func TestF20_G1_AcceptedJobsSurviveTheCrashOfTheServer(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.Start(t, pgtest.Options{Durable: true})
+	s, err := Open(t.Context(), cluster.CreateDB(t), Options{bounds: shortBounds})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for range 3 {
+		var mu sync.Mutex
+		var accepted []job.ID
+		var wg sync.WaitGroup
+		enough := make(chan struct{})
+		for range 4 {
+			wg.Go(func() {
+				for {
+					j := benchJob(1)
+					if err := submit(s, j); err != nil {
+						return
+					}
+					mu.Lock()
+					accepted = append(accepted, j.ID)
+					if len(accepted) == 40 {
+						close(enough)
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		<-enough
+		cluster.Kill(t)
+		wg.Wait() // for callers that learn of it
+		cluster.Restart(t)
+		for _, id := range accepted {
+			if err := eventually(func() error {
+				return s.Read(t.Context(), func(tx store.ReadTx) error { _, err := tx.Job(t.Context(), "", id); return err })
+			}); err != nil {
+				t.Errorf("an accepted job is gone: %v", err)
+			}
+		}
+	}
+}
+
 // shortBounds end waiting soon, for tests that wait.
 var shortBounds = bounds{connect: 500 * time.Millisecond, answer: time.Second, reconnect: time.Second,
 	resolve: 1500 * time.Millisecond, turn: 3 * time.Second, reader: time.Second}

@@ -230,9 +230,6 @@ func serverUser() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, errors.Join(err1, err2)
 }
 
-// Log is the file that the server logs to.
-func (c *Cluster) Log() string { return filepath.Join(c.dir, "server.log") }
-
 func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
 
 func (c *Cluster) initialise(opt Options) error {
