@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"slices"
 	"strconv"
@@ -34,17 +33,12 @@ func decodeStrict(raw []byte, at string, dst any) []job.Problem {
 	if !utf8.Valid(raw) {
 		return []job.Problem{{Field: at, Message: "the text is not UTF-8"}}
 	}
-	d := strictDecoder{raw: raw, dec: json.NewDecoder(bytes.NewReader(raw))}
-	d.dec.UseNumber()
-	err := d.value(reflect.TypeOf(dst).Elem(), at, 0)
-	if err == nil {
-		if _, err = d.dec.Token(); err == nil {
-			d.fault(at, "there is more text after the end of the document", "", "send one document")
-		}
+	d := strictDecoder{raw: raw}
+	if !json.Valid(raw) {
+		d.invalid(at)
+		return d.problems
 	}
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, errEnough) {
-		d.syntax(at, err)
-	}
+	_ = d.value(reflect.TypeOf(dst).Elem(), at, 0) // its error only ends the walk
 	if len(d.problems) > 0 {
 		return d.problems
 	}
@@ -54,12 +48,15 @@ func decodeStrict(raw []byte, at string, dst any) []job.Problem {
 	return d.problems
 }
 
-// strictDecoder walks the tokens of a document beside the type it is meant for.
+// strictDecoder walks a valid document beside the type it is meant for.
 type strictDecoder struct {
 	raw      []byte
-	dec      *json.Decoder
+	pos      int // of what comes next
 	problems []job.Problem
 }
+
+// unread is a value that somebody else decodes strictly: it is only skipped.
+type unread struct{ json.RawMessage }
 
 // errEnough stops a walk that has found maxProblems.
 var errEnough = errors.New("enough problems")
@@ -68,12 +65,17 @@ func (d *strictDecoder) fault(at, message, why, fix string) {
 	d.problems = append(d.problems, job.Problem{Field: at, Message: message, Why: why, Fix: fix})
 }
 
-// syntax adds the problem of a text that is not JSON, with its place. The error
-// of a walk counts from the last value, so the place is found by a second read.
-func (d *strictDecoder) syntax(at string, err error) {
-	if whole := json.Unmarshal(d.raw, new(json.RawMessage)); whole != nil {
-		err = whole
+// invalid says what is wrong with a text that is not one document.
+func (d *strictDecoder) invalid(at string) {
+	if json.NewDecoder(bytes.NewReader(d.raw)).Decode(new(json.RawMessage)) == nil {
+		d.fault(at, "there is more text after the end of the document", "", "send one document")
+		return
 	}
+	d.syntax(at, json.Unmarshal(d.raw, new(json.RawMessage)))
+}
+
+// syntax adds the problem of a text that is not JSON, with its place.
+func (d *strictDecoder) syntax(at string, err error) {
 	p := job.Problem{Field: at, Message: "the text is not valid JSON", Why: err.Error(), Line: 1, Column: 1}
 	if se, ok := errors.AsType[*json.SyntaxError](err); ok {
 		before := d.raw[:max(se.Offset-1, 0)]
@@ -101,7 +103,11 @@ func (d *strictDecoder) value(t reflect.Type, at string, depth int) error {
 	if t == nil || t == reflect.TypeFor[json.RawMessage]() {
 		return d.plain(nil, at, depth)
 	}
-	if reads(t) {
+	if t == reflect.TypeFor[unread]() {
+		d.skip()
+		return nil
+	}
+	if shapeOf(t).reads {
 		return d.leaf(t, at, depth)
 	}
 	return d.plain(t, at, depth)
@@ -115,11 +121,12 @@ func reads(t reflect.Type) bool {
 
 // leaf lets a type that reads its own JSON judge it.
 func (d *strictDecoder) leaf(t reflect.Type, at string, depth int) error {
-	start := d.dec.InputOffset()
+	d.space()
+	start := d.pos
 	if err := d.plain(nil, at, depth); err != nil {
 		return err
 	}
-	text := bytes.TrimLeft(d.raw[start:d.dec.InputOffset()], " \t\r\n:,")
+	text := d.raw[start:d.pos]
 	if string(text) == "null" {
 		return nil
 	}
@@ -136,37 +143,109 @@ func (d *strictDecoder) leaf(t reflect.Type, at string, depth int) error {
 
 // plain walks objects and arrays, and checks the kinds of scalars.
 func (d *strictDecoder) plain(t reflect.Type, at string, depth int) error {
-	token, err := d.dec.Token()
-	if err != nil {
-		if errors.Is(err, io.EOF) {
-			return io.ErrUnexpectedEOF
-		}
-		return err
-	}
-	switch v := token.(type) {
-	case json.Delim:
-		if v == '{' {
-			return d.object(t, at, depth)
-		}
+	switch d.space() {
+	case '{':
+		return d.object(t, at, depth)
+	case '[':
 		return d.array(t, at, depth)
-	case string:
+	case '"':
+		d.skip()
 		d.expect(t, at, "a text", reflect.String)
-	case bool:
+	case 't', 'f':
+		d.skip()
 		d.expect(t, at, "true or false", reflect.Bool)
-	case json.Number:
-		d.number(t, at, v)
+	case 'n':
+		d.skip() // null leaves the field as it is
+	default:
+		start := d.pos
+		d.skip()
+		d.number(t, at, json.Number(d.raw[start:d.pos]))
 	}
 	return nil
 }
 
-// object walks an object whose opening brace has been read.
+// space goes to what comes next and returns its first byte.
+func (d *strictDecoder) space() byte {
+	for d.raw[d.pos] <= ' ' {
+		d.pos++
+	}
+	return d.raw[d.pos]
+}
+
+// skip goes behind the next value.
+func (d *strictDecoder) skip() {
+	depth := 0
+	for {
+		switch d.space() {
+		case '{', '[':
+			depth++
+			d.pos++
+		case '}', ']':
+			depth--
+			d.pos++
+		case ',', ':':
+			d.pos++
+			continue
+		case '"':
+			d.text()
+		default:
+			for d.pos < len(d.raw) && !bytes.ContainsAny(d.raw[d.pos:d.pos+1], ",:]} \t\r\n") {
+				d.pos++
+			}
+		}
+		if depth == 0 {
+			return
+		}
+	}
+}
+
+// text goes behind the next value, which is a text, and returns it as it is
+// written, with its quotes.
+func (d *strictDecoder) text() []byte {
+	start := d.pos
+	for d.pos++; d.raw[d.pos] != '"'; d.pos++ {
+		if d.raw[d.pos] == '\\' {
+			d.pos++
+		}
+	}
+	d.pos++
+	return d.raw[start:d.pos]
+}
+
+// key reads the key of a field and the colon behind it.
+func (d *strictDecoder) key() string {
+	d.space()
+	quoted := d.text()
+	d.space()
+	d.pos++
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return string(quoted[1 : len(quoted)-1])
+	}
+	var key string
+	_ = json.Unmarshal(quoted, &key) // it is valid
+	return key
+}
+
+// more goes to the next field or element, or behind the end of the whole.
+func (d *strictDecoder) more(end byte) bool {
+	switch d.space() {
+	case end:
+		d.pos++
+		return false
+	case ',':
+		d.pos++
+	}
+	return true
+}
+
+// object walks an object.
 func (d *strictDecoder) object(t reflect.Type, at string, depth int) error {
-	fields := map[string]reflect.Type{}
+	var fields map[string]reflect.Type
 	open := t == nil
 	switch {
 	case open:
 	case t.Kind() == reflect.Struct:
-		fields = jsonFields(t)
+		fields = shapeOf(t).fields
 	case t.Kind() == reflect.Map:
 		open = true
 	default:
@@ -174,12 +253,8 @@ func (d *strictDecoder) object(t reflect.Type, at string, depth int) error {
 		t, open = nil, true
 	}
 	seen := map[string]bool{}
-	for d.dec.More() {
-		token, err := d.dec.Token()
-		if err != nil {
-			return err
-		}
-		key, _ := token.(string)
+	for d.pos++; d.more('}'); {
+		key := d.key()
 		path := join(at, key)
 		if seen[key] {
 			d.fault(path, fmt.Sprintf("key %q is given twice", key), "", "give it once")
@@ -196,8 +271,7 @@ func (d *strictDecoder) object(t reflect.Type, at string, depth int) error {
 			return err
 		}
 	}
-	_, err := d.dec.Token()
-	return err
+	return nil
 }
 
 func (d *strictDecoder) unknown(path, key string, fields map[string]reflect.Type) {
@@ -209,7 +283,7 @@ func (d *strictDecoder) unknown(path, key string, fields map[string]reflect.Type
 	d.fault(path, fmt.Sprintf("unknown key %q", shorten(key)), "", fix)
 }
 
-// array walks an array whose opening bracket has been read.
+// array walks an array.
 func (d *strictDecoder) array(t reflect.Type, at string, depth int) error {
 	var element reflect.Type
 	want := -1
@@ -223,7 +297,7 @@ func (d *strictDecoder) array(t reflect.Type, at string, depth int) error {
 		d.expect(t, at, "a list")
 	}
 	n := 0
-	for ; d.dec.More(); n++ {
+	for d.pos++; d.more(']'); n++ {
 		if err := d.value(element, at+"["+strconv.Itoa(n)+"]", depth+1); err != nil {
 			return err
 		}
@@ -231,8 +305,7 @@ func (d *strictDecoder) array(t reflect.Type, at string, depth int) error {
 	if want >= 0 && n != want {
 		d.fault(at, fmt.Sprintf("must have %d values", want), fmt.Sprintf("got %d", n), "")
 	}
-	_, err := d.dec.Token()
-	return err
+	return nil
 }
 
 func (d *strictDecoder) number(t reflect.Type, at string, n json.Number) {
@@ -273,6 +346,48 @@ func wordFor(k reflect.Kind) string {
 	return "a number"
 }
 
+// shape is what the decoder needs to know of a type.
+type shape struct {
+	reads  bool                    // its own JSON
+	fields map[string]reflect.Type // of a struct
+}
+
+// requestShapes are known from the start: reflection costs more than the walk.
+var requestShapes = shapesIn(map[reflect.Type]shape{}, reflect.TypeFor[JobRequest]())
+
+func shapeOf(t reflect.Type) shape {
+	if s, known := requestShapes[t]; known {
+		return s
+	}
+	return newShape(t)
+}
+
+func newShape(t reflect.Type) shape {
+	s := shape{reads: reads(t)}
+	if t.Kind() == reflect.Struct && !s.reads {
+		s.fields = jsonFields(t)
+	}
+	return s
+}
+
+// shapesIn adds the shapes of a type and of all that it consists of.
+func shapesIn(shapes map[reflect.Type]shape, t reflect.Type) map[reflect.Type]shape {
+	for slices.Contains([]reflect.Kind{reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map}, t.Kind()) {
+		if t.Kind() != reflect.Pointer {
+			shapes[t] = newShape(t)
+		}
+		t = t.Elem()
+	}
+	if _, known := shapes[t]; known {
+		return shapes
+	}
+	shapes[t] = newShape(t)
+	for _, field := range shapes[t].fields {
+		shapesIn(shapes, field)
+	}
+	return shapes
+}
+
 // jsonFields returns the keys of a struct in JSON and their types.
 func jsonFields(t reflect.Type) map[string]reflect.Type {
 	fields := map[string]reflect.Type{}
@@ -299,6 +414,9 @@ func join(at, key string) string {
 // shorten makes a text from outside fit to be shown in one line.
 func shorten(s string) string {
 	const most = 80
+	if len(s) <= most && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '\\' }) {
+		return s
+	}
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}

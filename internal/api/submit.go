@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -14,6 +13,7 @@ import (
 	"github.com/nano-os/nanoos/internal/artifact"
 	"github.com/nano-os/nanoos/internal/engine"
 	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/queue"
 	"github.com/nano-os/nanoos/internal/store"
 )
 
@@ -77,15 +77,26 @@ func (s *Server) submit(ctx context.Context, in *submitInput) (*submitOutput, er
 	} else if _, plan, err := s.checker.check(ctx, j.Spec); err == nil {
 		c.warnings = append(c.warnings, plan.Warnings...)
 	}
-	err = s.read(ctx, func(tx store.ReadTx, t job.Tenant) error {
+	err = s.showStored(ctx, stored, func(v *viewer) { out.Body = v.full(j) })
+	out.Body.Warnings = c.warnings
+	return out, err
+}
+
+// showStored calls show with what shows the jobs that a submission returned. A
+// new job is what was stored a moment ago, and nothing needs to be read for it;
+// one of before may be running meanwhile.
+func (s *Server) showStored(ctx context.Context, stored []queue.Submitted, show func(*viewer)) error {
+	if !slices.ContainsFunc(stored, func(one queue.Submitted) bool { return one.Existing }) {
+		show(&viewer{s: s})
+		return nil
+	}
+	return s.read(ctx, func(tx store.ReadTx, t job.Tenant) error {
 		v, err := s.viewer(ctx, tx, t)
 		if err == nil {
-			out.Body = v.full(j)
+			show(v)
 		}
 		return err
 	})
-	out.Body.Warnings = c.warnings
-	return out, err
 }
 
 // candidate is a job as it was asked for, on its way to the queue.
@@ -222,8 +233,8 @@ type bulkOutput struct{ Body BulkResult }
 // rawBulk is a BulkRequest whose jobs are read one by one, so that one that
 // cannot be read does not refuse the others.
 type rawBulk struct {
-	Jobs   []json.RawMessage `json:"jobs"`
-	Atomic bool              `json:"atomic"`
+	Jobs   []unread `json:"jobs"`
+	Atomic bool     `json:"atomic"`
 }
 
 func (s *Server) submitBulk(ctx context.Context, in *bulkInput) (*bulkOutput, error) {
@@ -237,7 +248,7 @@ func (s *Server) submitBulk(ctx context.Context, in *bulkInput) (*bulkOutput, er
 	}
 	b := bulk{s: s, items: make([]BulkItem, len(r.Jobs))}
 	for i, raw := range r.Jobs {
-		c, err := s.candidate(ctx, raw, "")
+		c, err := s.candidate(ctx, raw.RawMessage, "")
 		if err == nil {
 			b.at, b.specs = append(b.at, i), append(b.specs, c.spec)
 		} else if err := b.refuse(ctx, i, err); err != nil {
@@ -337,15 +348,10 @@ func (b *bulk) submit(ctx context.Context, specs []job.Spec, at []int) error {
 	if err != nil {
 		return err
 	}
-	return b.s.read(ctx, func(tx store.ReadTx, t job.Tenant) error {
-		v, err := b.s.viewer(ctx, tx, t)
-		if err != nil {
-			return err
-		}
+	return b.s.showStored(ctx, stored, func(v *viewer) {
 		for i, one := range stored {
 			b.items[at[i]].Job, b.items[at[i]].Existing = new(v.brief(one.Job)), one.Existing
 		}
-		return nil
 	})
 }
 
