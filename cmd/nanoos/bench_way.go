@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/nano-os/nanoos/internal/api"
 	"github.com/nano-os/nanoos/internal/job"
@@ -32,9 +31,18 @@ type benchJob struct {
 	parameters json.RawMessage
 }
 
-// note makes the stored job as large as that of a small calculation, and as
-// that of the limit.
-var note = map[string]string{"note": strings.Repeat("x", 190), "more": strings.Repeat("x", 190)}
+// ordinary are parameters of the mock engine that make the stored job as large
+// as that of a small calculation, and as that of the limit.
+var ordinary = json.RawMessage(`{"steps": 100, "step_seconds": 36.5, "as": "qe", "seed": 20260101, "converge": true, "fail_at_step": 100, "fail_attempts": 1, ` +
+	`"exit_code": 3, "memory_mb": 2048, "output_bytes": 1000000, "children": 4, "ignore_sigterm": false}`)
+
+// orOrdinary are the parameters of a job like this.
+func (j benchJob) orOrdinary() json.RawMessage {
+	if j.parameters == nil {
+		return ordinary
+	}
+	return j.parameters
+}
 
 // memoryEach is what a job asks for; processes are limited to it.
 const memoryEach = 256 << 20
@@ -49,7 +57,7 @@ func (w inProcess) worker() (worker.Queue, func()) { return w.queue, func() {} }
 func (inProcess) close()                           {}
 
 func (w inProcess) submit(ctx context.Context, n int, like benchJob) ([]job.ID, error) {
-	spec := job.Spec{Engine: "mock", Labels: note, Priority: like.priority, Params: like.parameters}
+	spec := job.Spec{Engine: "mock", Priority: like.priority, Params: like.orOrdinary()}
 	spec.Demand = job.Demand{CPUs: max(1, like.cpus), Memory: memoryEach}
 	jobs, err := w.queue.Submit(ctx, job.DefaultTenant, slices.Repeat([]job.Spec{spec}, n)...)
 	ids := make([]job.ID, len(jobs))
@@ -80,7 +88,7 @@ func (w overHTTP) worker() (worker.Queue, func()) {
 }
 
 func (w overHTTP) submit(ctx context.Context, n int, like benchJob) ([]job.ID, error) {
-	r := api.JobRequest{Engine: "mock", Labels: note, Priority: new(int(like.priority)), Parameters: like.parameters}
+	r := api.JobRequest{Engine: "mock", Priority: new(int(like.priority)), Parameters: like.orOrdinary()}
 	r.Resources = api.ResourcesInput{CPUs: max(1, like.cpus), Memory: memoryEach}
 	if n == 1 {
 		j, _, err := w.client.Submit(ctx, r)
