@@ -202,6 +202,43 @@ func memoryGroup(t *testing.T, bytes int) string {
 	return dir
 }
 
+// TestF31_TheClocksOfAWorkerAreElsewhere: a worker, its supervisors and programs
+// whose monotonic and boot clocks are 28 hours ahead keep their leases, and a
+// walltime is as long as anywhere.
+func TestF31_TheClocksOfAWorkerAreElsewhere(t *testing.T) {
+	t.Parallel()
+	need(t, "unshare")
+	ahead := []string{"unshare", "--time", "--boottime", "100000", "--monotonic", "100000"}
+	if err := command(append(ahead, "true")...); err != nil {
+		if os.Getenv("CI") != "" && os.Geteuid() == 0 {
+			t.Fatal(err)
+		}
+		t.Skipf("SKIPPED: cannot make a time namespace: %v", err)
+	}
+	c := newCluster(t, layout{servers: 1})
+	w := c.newWorker([]string{c.servers[0].client.URL()})
+	plain := w.prefix
+	w.prefix = ahead
+	w.start()
+	c.awaitWorkers(1)
+	whale := c.submit(`{"steps": 100, "step_seconds": 0.1}`, job.Completed)
+	limited := c.submit(`{"steps": 1000, "step_seconds": 0.1}`, job.Failed, func(r *api.JobRequest) {
+		r.Resources.Walltime, r.Resources.SoftLimit = job.Duration(3*time.Second), job.Duration(2*time.Second)
+	})
+	c.running(limited)
+	c.running(whale)
+	// The next worker of this host reads records of the clocks of the first.
+	w.kill()
+	w.prefix = plain
+	w.start()
+	j := c.ended(limited)
+	if took := j.EndedAt.Sub(j.StartedAt); j.Failure == nil || j.Failure.Code != "walltime" || took < 2*time.Second || took > 60*time.Second {
+		t.Errorf("ended after %v: %+v", took, j.Failure)
+	}
+	c.unbroken = []job.ID{whale}
+	c.check(10)
+}
+
 // TestF33_APoisonJobIsQuarantined: after three workers that it took along, and
 // the other jobs finish.
 func TestF33_APoisonJobIsQuarantined(t *testing.T) {
