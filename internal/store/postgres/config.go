@@ -22,11 +22,13 @@ type bounds struct {
 	resolve   time.Duration // the truth about a commit; longer than the server takes to notice that a client is gone
 	turn      time.Duration // a write waits for its turn behind two connects and a commit in doubt
 	reader    time.Duration // a read waits for its turn
+	work      time.Duration // the first caller of a batch waits for the others to run; the rest is left for the next
 }
 
 var usualBounds = bounds{
 	connect: 5 * time.Second, answer: 20 * time.Second, reconnect: 5 * time.Second,
 	resolve: 25 * time.Second, turn: 30 * time.Second, reader: 10 * time.Second,
+	work: 20 * time.Millisecond,
 }
 
 // settings hold for every session of ours, whatever the server's defaults are

@@ -289,7 +289,7 @@ func TestF20_G1_AcceptedJobsSurviveTheCrashOfTheServer(t *testing.T) {
 
 // shortBounds end waiting soon, for tests that wait.
 var shortBounds = bounds{connect: 500 * time.Millisecond, answer: time.Second, reconnect: time.Second,
-	resolve: 1500 * time.Millisecond, turn: 3 * time.Second, reader: time.Second}
+	resolve: 1500 * time.Millisecond, turn: 3 * time.Second, reader: time.Second, work: 20 * time.Millisecond}
 
 func TestF22_AFrozenPostgresEndsEveryCallInTime(t *testing.T) {
 	t.Parallel()

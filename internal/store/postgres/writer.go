@@ -39,9 +39,6 @@ const (
 	// have nine tenths of the throughput of 500, and all of them wait for the
 	// slowest.
 	maxBatch = 256
-	// maxWork bounds how long the first caller of a batch waits for the others
-	// to run; the rest is left for the next batch.
-	maxWork = 20 * time.Millisecond
 	// maxTries bounds how often a batch is executed again, after deadlocks and
 	// lost sessions.
 	maxTries = 5
@@ -303,7 +300,7 @@ func (w *writer) perform(batch []*op, careful bool) (ran, rest []*op, err error)
 	began := time.Now()
 	t := newTransaction(w, len(batch) > 1, careful)
 	for i, o := range batch {
-		if len(ran) > 0 && time.Since(began) > maxWork && o.state.Load() == opWaiting {
+		if len(ran) > 0 && time.Since(began) > w.store.opt.bounds.work && o.state.Load() == opWaiting {
 			rest = batch[i:]
 			break
 		}
