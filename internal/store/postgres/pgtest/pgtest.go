@@ -131,10 +131,36 @@ func (c *Cluster) SQL(t testing.TB, database, statements string) string {
 // Kill ends the server and all its processes with SIGKILL, as a crash does.
 func (c *Cluster) Kill(t testing.TB) {
 	t.Helper()
+	p := c.running()
+	if p == nil {
+		t.Fatal("PostgreSQL is not running")
+	}
+	// Stopped, it has no more children while they are listed.
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	orphans := children(p.cmd.Process.Pid)
 	if err := c.signalTree(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	c.ended()
+	// The next server refuses to start while one of them holds the memory.
+	for _, pid := range orphans {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+		for deadline := time.Now().Add(startTimeout); alive(pid) && time.Now().Before(deadline); {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+}
+
+// alive reports whether a process has not ended yet.
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	return len(fields) > 0 && fields[0] != "Z" && fields[0] != "X"
 }
 
 // Stop ends the server at once and without a checkpoint ("immediate").
