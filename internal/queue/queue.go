@@ -27,6 +27,8 @@ type Service struct {
 	thawed   thawed
 	bells    bells
 	ends     gathered
+	recent   recentQueues
+	allowed  allowances
 	told     told
 	reserved reservations
 }

@@ -1,11 +1,13 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/job"
@@ -69,6 +71,7 @@ func (s *Service) SetQueue(ctx context.Context, q store.Queue) error {
 	if err := s.prepareOnce(ctx); err != nil {
 		return err
 	}
+	defer s.recent.forget()
 	return s.write(ctx, func(tx store.Tx) (wakes, error) {
 		have, err := tx.Queues(ctx)
 		if err != nil {
@@ -119,6 +122,49 @@ func (s *Service) changeQueue(ctx context.Context, name string, change func(*sto
 		w := change(&q, tx.Now())
 		return w, tx.SaveQueue(ctx, q)
 	})
+}
+
+// queuesKept is how long a process remembers the queues that it has read. A new
+// default reaches other servers so late; a queue that is not among them is
+// looked for at once.
+const queuesKept = time.Second
+
+// recentQueues are those that were read a moment ago, so that not every
+// submission begins with a snapshot of its own.
+type recentQueues struct {
+	mu   sync.Mutex
+	list []store.Queue // guarded by mu; nil when they are to be read
+	old  *time.Timer   // guarded by mu; forgets them
+}
+
+// forAll returns the queues if nothing else needs to be read for the batch.
+func (r *recentQueues) forAll(batch []submission) []store.Queue {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range batch {
+		name := cmp.Or(batch[i].asked.Queue, job.DefaultQueue)
+		if batch[i].digest != "" || !slices.ContainsFunc(r.list, func(q store.Queue) bool { return q.Name == name }) {
+			return nil
+		}
+	}
+	return r.list
+}
+
+func (r *recentQueues) keep(queues []store.Queue) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.old == nil {
+		r.list, r.old = queues, time.AfterFunc(queuesKept, r.forget)
+	}
+}
+
+func (r *recentQueues) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.old != nil {
+		r.old.Stop()
+	}
+	r.list, r.old = nil, nil
 }
 
 // findQueue returns a queue by its name, or what to say when there is none.
