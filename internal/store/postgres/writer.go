@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
 )
 
@@ -287,11 +286,11 @@ func (w *writer) final(err error) error {
 		w.setHalted(err)
 		return err
 	}
-	err = fault("commit", err)
-	if job.CodeOf(err) == job.Unavailable {
-		w.setHalted(err)
+	answer := fault("commit", err)
+	if lost(err) || hasCode(err, codeDiskFull, codeReadOnly) {
+		w.setHalted(answer)
 	}
-	return err
+	return answer
 }
 
 // perform executes ops in one transaction. The error means that nothing of it
