@@ -208,7 +208,8 @@ func TestI23_AnAnswerThatIsLost(t *testing.T) {
 // above it contact is lost, and comes back, with the same attempt.
 func TestF24_ASlowWayToTheDatabase(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, layout{servers: 1, workers: 1, lostAfter: 2 * time.Minute})
+	const session = 6 * time.Second // many times the beat, so that only the way counts
+	c := newCluster(t, layout{servers: 1, workers: 1, lostAfter: 2 * time.Minute, serverArgs: []string{"--session", session.String()}})
 	id := c.submit(`{"steps": 200, "step_seconds": 0.1}`, job.Completed)
 	c.running(id)
 	link := c.servers[0].link
@@ -220,7 +221,7 @@ func TestF24_ASlowWayToTheDatabase(t *testing.T) {
 		}
 	}
 	link.Blackhole()
-	wait(t.Context(), 2*session)
+	wait(t.Context(), session+2*time.Second)
 	link.Heal()
 	eventually(t, 30*time.Second, "contact is back", func() bool { return !c.get(id).ContactLost })
 	if j := c.ended(id); j.Attempt != 1 {

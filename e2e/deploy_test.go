@@ -79,7 +79,7 @@ func TestF36G14_RollingUpgradeAndBack(t *testing.T) {
 	whales := c.whales(`{"steps": 200, "step_seconds": 0.1}`)
 	cl := c.careful(2)
 	var adoptions []delay
-	for swap := range 8 {
+	for swap := range 5 {
 		binaries := []string{other, binary}
 		for _, s := range c.servers {
 			s.stop()

@@ -144,7 +144,7 @@ func newHosts(t *testing.T, workers int) (c *cluster, srv *host, hosts []*host) 
 func TestF10_AHostCutOffCannotPublish(t *testing.T) {
 	t.Parallel()
 	c, _, hosts := newHosts(t, 2)
-	long := c.submit(`{"steps": 250, "step_seconds": 0.1}`, job.Completed)
+	long := c.submit(`{"steps": 200, "step_seconds": 0.1}`, job.Completed)
 	short := c.submit(`{"steps": 30, "step_seconds": 0.1}`, job.Completed, func(r *api.JobRequest) { r.Resources.CPUs = 1 })
 	c.running(short)
 	cut := c.running(long).Worker

@@ -91,7 +91,7 @@ func TestF3_AWorkerKilledBetweenClaimAndFirstInstruction(t *testing.T) {
 func TestF10_AFrozenWorkerCannotPublish(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, layout{servers: 2, workers: 1})
-	long := c.submit(`{"steps": 300, "step_seconds": 0.1}`, job.Completed)
+	long := c.submit(`{"steps": 200, "step_seconds": 0.1}`, job.Completed)
 	short := c.submit(`{"steps": 20, "step_seconds": 0.1}`, job.Completed)
 	c.running(short)
 	frozen := c.host(c.running(long))
