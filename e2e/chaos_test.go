@@ -47,8 +47,12 @@ func TestChaos(t *testing.T) {
 		defer close(stopped)
 		ch.submitUntil(stop, rand.New(rand.NewPCG(uint64(seed), 1)))
 	}()
-	for ch.kills < kills {
+	for last := 0; ch.kills < kills; {
 		ch.harm()
+		if ch.kills/100 > last {
+			last = ch.kills / 100
+			t.Logf("%d kills so far", ch.kills)
+		}
 	}
 	close(stop)
 	<-stopped
