@@ -4,6 +4,7 @@
 # lost, and upgrades between this source and the one before it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+scripts/services.sh --required
 export CHAOS_KILLS=${CHAOS_KILLS:-1000} CHAOS_JOBS=${CHAOS_JOBS:-10000} CHAOS_SEED=${CHAOS_SEED:-$RANDOM}
 
 # The version before: the last tag, or the last commit, that can be a server.

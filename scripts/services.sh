@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that what the tests of a cluster need is installed: PostgreSQL,
-# network namespaces, packet filter rules, a model checker and a C compiler for
-# it. By apt when we are root or may sudo; otherwise says exactly what is
+# network namespaces, packet filter rules, failing system calls, a clock that can
+# be moved, a model checker and a C compiler for it. By apt when we are root or may sudo; otherwise says exactly what is
 # missing. With --required a machine that cannot have them is an error. No
 # service is started: every test starts a server of its own.
 set -euo pipefail
@@ -12,6 +12,8 @@ compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/
 command -v psql     >/dev/null || packages+=(postgresql-client)
 command -v ip       >/dev/null || packages+=(iproute2)
 command -v iptables >/dev/null || packages+=(iptables)
+command -v strace   >/dev/null || packages+=(strace)
+compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || packages+=(libfaketime)
 command -v spin     >/dev/null || packages+=(spin)
 command -v gcc      >/dev/null || packages+=(gcc libc6-dev)
 [ ${#packages[@]} -eq 0 ] && exit 0
