@@ -202,7 +202,7 @@ func TestADrainingWorkerGetsNothingAndStaysSo(t *testing.T) {
 		s.want("claim w1", "nothing")
 		s.must("attach w1")
 		s.want("claim w1", "nothing")
-		s.want("explain a", "no_worker: no worker is connected\n  fix: start one: nanoos worker, or nanoos up")
+		s.want("explain a", "worker_drained: the worker that suits it, w1, is drained\n  fix: nanoos worker resume w1")
 	})
 }
 
