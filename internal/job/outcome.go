@@ -28,6 +28,8 @@ type Found struct {
 	Attempt int  `json:"attempt"`
 	Started bool `json:"started"` // the program may have run
 	Ended   bool `json:"ended"`   // a valid exit record is there
+	// Recorded is the queue's answer: how it ended, and what it left, is stored.
+	Recorded bool `json:"recorded,omitempty"`
 }
 
 // Attachment tells a returning worker what is still its own.

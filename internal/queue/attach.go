@@ -130,10 +130,8 @@ func (a *attaching) takeOver(ctx context.Context, found []job.Found) error {
 		if err != nil {
 			return fmt.Errorf("job %s: %w", j.ID, err)
 		}
-		for _, f := range onDisk[j.ID] {
-			if f.Attempt != attempt {
-				a.fenced = append(a.fenced, f)
-			}
+		if err := a.bury(ctx, j, attempt, onDisk[j.ID]); err != nil {
+			return err
 		}
 		delete(onDisk, j.ID)
 	}
@@ -142,6 +140,26 @@ func (a *attaching) takeOver(ctx context.Context, found []job.Found) error {
 		if _, unknown := onDisk[f.ID]; unknown && unreadable(ctx, a.tx, f.ID) == nil {
 			a.fenced = append(a.fenced, f)
 		}
+	}
+	return nil
+}
+
+// bury tells the worker of the attempts of a job that it does not carry on, and
+// which of them were finished before it could remove their files.
+func (a *attaching) bury(ctx context.Context, j job.Job, carried int, found []job.Found) error {
+	found = slices.DeleteFunc(found, func(f job.Found) bool { return f.Attempt == carried })
+	if len(found) == 0 {
+		return nil
+	}
+	history, err := attemptsOf(ctx, a.tx, j)
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		f.Recorded = slices.ContainsFunc(history, func(at job.Attempt) bool {
+			return at.Number == f.Attempt && !at.EndedAt.IsZero() && at.Outcome != outcomeLost && at.Outcome != "unknown"
+		})
+		a.fenced = append(a.fenced, f)
 	}
 	return nil
 }

@@ -266,7 +266,11 @@ func (s *stage) attach(worker string, opt map[string]string) string {
 	}
 	out := s.lease("carry", at.Carry)
 	for _, f := range at.Fenced {
-		out += fmt.Sprintf("fenced %s#%d\n", s.name(f.ID), f.Attempt)
+		out += fmt.Sprintf("fenced %s#%d", s.name(f.ID), f.Attempt)
+		if f.Recorded {
+			out += ", recorded"
+		}
+		out += "\n"
 	}
 	return cmp.Or(out, "nothing\n")
 }

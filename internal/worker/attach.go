@@ -93,7 +93,9 @@ func (w *Worker) buryUnknown(ctx context.Context, id job.ID, attempt int) {
 // a while as a late result, for a person to look at.
 func (w *Worker) bury(ctx context.Context, f job.Found) {
 	log := w.opt.Log.With("job", f.ID, "attempt", f.Attempt)
-	if f.Ended {
+	if f.Ended && f.Recorded {
+		log.Debug("removing the files of an attempt that was finished before")
+	} else if f.Ended {
 		r, err := w.opt.Executor.Attach(ctx, f.ID, f.Attempt)
 		if err != nil {
 			log.Warn("cannot read a late result", "error", err)
