@@ -13,7 +13,7 @@ const (
 	claimWait = 30 * time.Second
 	// claimMax is how many jobs one reply may bring: short jobs profit from
 	// several, and no reply holds more than fits now.
-	claimMax = 16
+	claimMax = 64
 	// diskEvery is how often an open claim looks at the disk.
 	diskEvery = time.Second
 	// retryPause follows a call to the queue that did not get through.
