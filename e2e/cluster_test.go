@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -433,15 +434,21 @@ func (c *cluster) check(files int, more ...func(*history)) *history {
 	if h.Starts, err = readStarts(filepath.Join(c.dir, "starts")); err != nil {
 		c.t.Fatal(err)
 	}
-	// I16 allows a grace in which the last programs go.
-	deadline := time.Now().Add(15 * time.Second)
-	for {
-		if h.Processes, err = liveProcesses(c.dir); err != nil {
+	// I16 allows a grace in which the last programs and directories go.
+	leftovers := func() []string {
+		if h.Processes, err = liveProcesses(c.dir); err == nil {
+			h.Directories, err = c.attemptDirs()
+		}
+		if err != nil {
 			c.t.Fatal(err)
 		}
-		if len(h.Processes) == 0 || time.Now().After(deadline) {
-			break
-		}
+		var found []string
+		fail := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+		checkRest(h, fail)
+		checkLeftovers(h, fail)
+		return found
+	}
+	for deadline := time.Now().Add(15 * time.Second); len(leftovers()) > 0 && time.Now().Before(deadline); {
 		wait(ctx, 100*time.Millisecond)
 	}
 	for _, f := range more {
@@ -455,6 +462,21 @@ func (c *cluster) check(files int, more ...func(*history)) *history {
 		c.t.Errorf("and %d more", more)
 	}
 	return h
+}
+
+// attemptDirs lists the attempts that have a directory on some worker.
+func (c *cluster) attemptDirs() ([]try, error) {
+	dirs, err := filepath.Glob(filepath.Join(c.dir, "worker*", "attempts", "*", "*"))
+	if err != nil {
+		return nil, err
+	}
+	var found []try
+	for _, dir := range dirs {
+		if n, err := strconv.Atoi(filepath.Base(dir)); err == nil {
+			found = append(found, try{job.ID(filepath.Base(filepath.Dir(dir))), n})
+		}
+	}
+	return found, nil
 }
 
 // open reads a path that an answer of the server named.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -143,7 +144,9 @@ func (d *daemon) stop() {
 	case <-gone:
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if d.err != nil {
+		ee, ok := errors.AsType[*exec.ExitError](d.err)
+		early := ok && ee.Sys().(syscall.WaitStatus).Signal() == syscall.SIGTERM // before it listens to signals
+		if d.err != nil && !early {
 			d.t.Errorf("%s ended with %v", d.name, d.err)
 		}
 	case <-time.After(10 * time.Second):

@@ -31,9 +31,11 @@ type history struct {
 	// Unbroken are jobs that must be one attempt from the first to the last step.
 	Unbroken  []job.ID
 	Processes []process // of jobs, alive after the grace
-	Adoptions []delay   // from the start of a worker to the return of a program
-	Pickups   []delay   // from queued to started, in quiet, with room
-	Resources []usage
+	// Directories are those of attempts that are still on disk after the grace.
+	Directories []try
+	Adoptions   []delay // from the start of a worker to the return of a program
+	Pickups     []delay // from queued to started, in quiet, with room
+	Resources   []usage
 }
 
 // answer is what a client learned about its submission.
@@ -132,7 +134,7 @@ func (h *history) broken() []string {
 	var found []string
 	for _, rule := range []func(*history, func(string, ...any)){
 		checkAccepted, checkNumbers, checkStarts, checkEnds, checkVisible, checkWinner, checkAuthority,
-		checkTrees, checkProof, checkCancels, checkBudgets, checkEvents, checkUnbroken, checkRest, checkProgress, checkResources,
+		checkTrees, checkProof, checkCancels, checkBudgets, checkEvents, checkUnbroken, checkRest, checkLeftovers, checkProgress, checkResources,
 	} {
 		rule(h, func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) })
 	}
@@ -483,6 +485,17 @@ func checkRest(h *history, fail func(string, ...any)) {
 		j, known := h.Jobs[p.Job]
 		if !known || j.State.Terminal() || j.Attempt != p.Attempt {
 			fail("I16: process %d of attempt %d of job %s lives on; the job is %s in attempt %d", p.PID, p.Attempt, p.Job, j.State, j.Attempt)
+		}
+	}
+}
+
+func checkLeftovers(h *history, fail func(string, ...any)) {
+	for _, d := range h.Directories {
+		for _, a := range h.Attempts[d.Job] {
+			// What lost its job, or ended unseen, is kept as evidence for a while.
+			if a.Number == d.Attempt && !a.EndedAt.IsZero() && a.Outcome != "lost" && a.Outcome != "unknown" {
+				fail("I16: the directory of attempt %d of job %s, which ended as %q, is still there", d.Attempt, d.Job, a.Outcome)
+			}
 		}
 	}
 }

@@ -152,6 +152,7 @@ func TestEveryInvariantCanFail(t *testing.T) {
 		{"I15: job a, whose machine", func(h *history) { h.Unbroken = []job.ID{"a"} }},
 		{"I15: job c has no steps", func(h *history) { h.Unbroken = []job.ID{"c"} }},
 		{"I16: process 7 of attempt 1 of job a", func(h *history) { h.Processes = []process{{try{"a", 1}, 7}} }},
+		{"I16: the directory of attempt 2 of job a", func(h *history) { h.Directories = []try{{"a", 1}, {"a", 2}} }},
 		{"I17: job b is still QUEUED", change("b", func(j *finalJob) { j.State = job.Queued })},
 		{"I18: adoption took", func(h *history) { h.Adoptions[0].Took = time.Minute }},
 		{"I19: pickup took", func(h *history) { h.Pickups[0].Took = time.Minute }},
