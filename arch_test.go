@@ -52,7 +52,7 @@ var libraries = map[string][]string{
 	"github.com/goccy/go-yaml":              {"cmd/nanoos"},
 	"github.com/google/uuid":                {"internal/job"},
 	"github.com/jackc/pgx/v5":               {"internal/store/postgres"},
-	"github.com/pressly/goose/v3":           {"internal/store/sqlite", "internal/store/postgres"},
+	"github.com/pressly/goose/v3":           {"internal/store/sqlite"},
 	"github.com/prometheus/client_golang":   {"internal/api", "cmd/nanoos"},
 	"github.com/santhosh-tekuri/jsonschema": {"internal/engine"},
 	"github.com/spf13/pflag":                {"cmd/nanoos"},
