@@ -37,7 +37,7 @@ job, crystal, engine/mock                           < engine
 executor, engine/mock                               < early
 executor                                            < cmd/nanoos-supervise
 job, auth, store                                    < store/sqlite, store/postgres, store/storetest
-NONE                                                < store/postgres/pgtest, faultproxy
+NONE                                                < store/postgres/pgtest, faultproxy, simulation
 job, crystal, engine                                < engine/qe, engine/lammps
 job, store                                          < queue
 job, engine, executor, artifact                     < worker
