@@ -3,6 +3,7 @@ package simulation
 import (
 	"hash/fnv"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -32,6 +33,10 @@ func (c *chance) float() float64 {
 	defer c.mu.Unlock()
 	return c.r.Float64()
 }
+
+// now is a number that depends on the virtual time alone. It serves those who
+// share it and may draw at the same instant, in any order.
+func (c *chance) now() float64 { return c.of(strconv.FormatInt(time.Now().UnixNano(), 36)).float() }
 
 // happens is true with probability p.
 func (c *chance) happens(p float64) bool { return c.float() < p }

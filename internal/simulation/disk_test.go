@@ -173,7 +173,7 @@ func (x *disks) Start(ctx context.Context, t executor.Task) (executor.Run, error
 	defer h.mu.Unlock()
 	d := h.disk[at]
 	if d == nil {
-		d = &directory{host: h, place: at, changed: make(chan struct{}), does: behaviourOf(h.world.chance, h.world.nameOf(at.id), at.attempt)}
+		d = &directory{host: h, place: at, changed: make(chan struct{}), does: behaviourOf(h.world.chance, h.world.nameOf(at.id), at.attempt, h.world.mutant.endless())}
 		h.disk[at] = d
 	}
 	relaunch := h.world.mutant == relaunches
@@ -246,7 +246,8 @@ func (x *disks) Attach(_ context.Context, id job.ID, attempt int) (executor.Run,
 	x.host.mu.Lock()
 	defer x.host.mu.Unlock()
 	d := x.host.disk[place{id, attempt}]
-	if d == nil || d.condition() == executor.FoundPrepared {
+	blind := d != nil && d.exit == nil && x.host.world.mutant == relaunches
+	if d == nil || d.condition() == executor.FoundPrepared || blind {
 		return nil, job.Errorf(job.NotFound, "attempt %d of job %s is not here", attempt, id)
 	}
 	x.adopt(d)

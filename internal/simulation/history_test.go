@@ -72,6 +72,7 @@ func (c change) String() string {
 // op is the call on whose behalf a server works; it travels with the context.
 type op struct {
 	kind    string
+	about   string // the job, where several calls may be made at once
 	worker  string // "" for people and for the leader's duties
 	held    map[job.ID]job.Fence
 	once    bool // it may not be delivered twice

@@ -50,15 +50,13 @@ func (h *host) startWorker() {
 	w := h.world
 	p := newProcess(w.ctx, h.name)
 	h.proc = p
-	l := &link{world: w, proc: p, wire: &h.wire}
-	l.calls.Store(int64(h.runs) * 1_000_000) // another stream of chance for each process
-	l.via.Store(int64(h.runs))
+	l := &link{world: w, proc: p, wire: &h.wire, life: h.runs}
 	wk := worker.New(worker.Options{
 		Session: job.Session{Worker: h.name, Host: "host-" + h.name, Boot: fmt.Sprint(h.boot),
 			Offer: job.Offer{CPUs: slots, Memory: 64 << 30, Engines: []string{"simulated"}}},
 		Queue: l, Executor: &disks{host: h, proc: p}, Artifacts: nowhere{}, Machine: w.machine,
 		Engines: []engine.Engine{program{}}, BeatEvery: beatEvery, MinFree: 1,
-		Rand: w.chance.of(fmt.Sprintf("%s/%d/jitter", h.name, h.runs)).float,
+		Rand: w.chance.of(fmt.Sprintf("%s/%d/jitter", h.name, h.runs)).now,
 	})
 	w.wg.Go(func() {
 		err := wk.Run(p.ctx)
@@ -160,7 +158,7 @@ type behaviour struct {
 	Dies    bool // with its supervisor
 }
 
-func behaviourOf(ch *chance, name string, attempt int) behaviour {
+func behaviourOf(ch *chance, name string, attempt int, endless float64) behaviour {
 	c := ch.of(fmt.Sprintf("program/%s/%d", name, attempt))
 	b := behaviour{Runs: c.within(time.Second, 20*time.Second), Good: true}
 	if c.happens(0.4) {
@@ -171,7 +169,7 @@ func behaviourOf(ch *chance, name string, attempt int) behaviour {
 		b.Code, b.Good = 1+c.below(5), false
 	case x < 0.22:
 		b.Good = false
-	case x < 0.30:
+	case x < 0.22+endless:
 		b.Runs = time.Hour // until somebody stops it
 	}
 	if c.happens(0.08) {
@@ -191,7 +189,7 @@ func (nowhere) Put(_ context.Context, key string, _ io.Reader, _ int64) (artifac
 // specOf makes the spec of a job.
 func specOf(ch *chance, name, key string, now time.Time) job.Spec {
 	s := job.Spec{
-		Name: name, Key: key, Engine: "simulated", Params: json.RawMessage(`{}`), Walltime: job.Duration(150 * time.Second),
+		Name: name, Key: key, Engine: "simulated", Params: json.RawMessage(`{}`), Walltime: job.Duration(200 * time.Second),
 		Priority: job.Priority(ch.below(3)), Held: ch.happens(0.08),
 		Retry: job.Retry{Max: ch.below(3), Delay: job.Duration(5 * time.Second), MaxDelay: job.Duration(20 * time.Second), MaxLosses: 1 + ch.below(4)},
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,8 +36,31 @@ type link struct {
 	world *world
 	proc  *process
 	wire  *wire
-	calls atomic.Int64
-	via   atomic.Int64 // which server; the other one after a failure
+	life  int // of the machine's processes
+
+	mu    sync.Mutex
+	calls map[string]int // so far, by what they are about; guarded by mu
+	fails map[string]int // those that failed: the next goes to the other server; guarded by mu
+}
+
+// next is the stream and the server of the next call: calls of different kinds
+// may be made at the same instant, in any order.
+func (l *link) next(o *op) (*chance, *server) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.calls == nil {
+		l.calls, l.fails = map[string]int{}, map[string]int{}
+	}
+	about := o.kind + "/" + o.about
+	l.calls[about]++
+	ch := l.world.chance.of(fmt.Sprintf("%s.%d/%s/%d", l.proc.name, l.life, about, l.calls[about]))
+	return ch, l.world.servers[(l.life+l.fails[about])%len(l.world.servers)]
+}
+
+func (l *link) failed(o *op) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fails[o.kind+"/"+o.about]++
 }
 
 var _ worker.Queue = (*link)(nil)
@@ -70,7 +94,7 @@ func (l *link) Orders(ctx context.Context, name string, wait time.Duration) ([]j
 }
 
 func (l *link) Finish(ctx context.Context, lease job.Lease, out job.Outcome) error {
-	o := &op{kind: "finish", worker: l.proc.name}
+	o := &op{kind: "finish", about: l.world.nameOf(lease.Job.ID), worker: l.proc.name}
 	_, err := over(ctx, l, o, 0, func(ctx context.Context, q *queue.Service) (struct{}, error) {
 		l.world.history.reported(lease.Job.ID, report{o.worker, lease.Fence, lease.Job.Attempt})
 		lease := lease
@@ -101,9 +125,7 @@ func over[T any](ctx context.Context, l *link, o *op, wait time.Duration, do fun
 	if !l.proc.pass() {
 		return none, errKilled
 	}
-	n := l.calls.Add(1)
-	ch := l.world.chance.of(fmt.Sprintf("%s/%d", l.proc.name, n))
-	s := l.world.servers[int(l.via.Load())%len(l.world.servers)]
+	ch, s := l.next(o)
 	answer := make(chan reply[T], 1)
 	gone, hangUp := context.WithCancel(l.world.ctx)
 	defer hangUp()
@@ -125,7 +147,7 @@ func over[T any](ctx context.Context, l *link, o *op, wait time.Duration, do fun
 		l.world.logf("%s: %s: %v", l.proc.name, o.kind, err)
 	}
 	if job.CodeOf(err) == job.Unavailable {
-		l.via.Add(1)
+		l.failed(o)
 	}
 	return r.value, err
 }
@@ -178,11 +200,11 @@ func request[T any](gone context.Context, l *link, o *op, ch *chance, s *server,
 			cancel(errors.New("the client hung up"))
 		}
 	})()
-	if !life.proc.pass() {
+	if !life.proc.passWith(ch) {
 		return
 	}
 	v, err := do(ctx, life.queue)
-	if !life.proc.pass() {
+	if !life.proc.passWith(ch) {
 		return
 	}
 	time.Sleep(f.flight(ch))

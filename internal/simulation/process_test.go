@@ -48,6 +48,21 @@ func (p *process) pass() bool {
 	}
 }
 
+// passWith is pass for one of many that wait: they do not all go on at the same
+// instant, in an order that nobody could repeat.
+func (p *process) passWith(ch *chance) bool {
+	p.mu.Lock()
+	frozen := p.thawed != nil
+	p.mu.Unlock()
+	if !p.pass() {
+		return false
+	}
+	if frozen {
+		time.Sleep(ch.within(0, time.Millisecond))
+	}
+	return p.pass()
+}
+
 func (p *process) kill() {
 	p.mu.Lock()
 	if !p.killed {

@@ -9,13 +9,13 @@ import (
 	"github.com/nano-os/nanoos/internal/queue"
 )
 
-// Times of the system under test: the proportions of the defaults, at a tenth of
-// their length, so that a seed covers more.
+// Times of the system under test: about a tenth of the defaults, so that a seed
+// covers more.
 const (
-	session   = 12 * time.Second
+	session   = 20 * time.Second
 	lostAfter = 60 * time.Second
-	sweep     = 3 * time.Second
-	beatEvery = 3 * time.Second
+	sweep     = 6 * time.Second
+	beatEvery = 6 * time.Second
 )
 
 // server is a machine on which a queue.Service is started again and again.
@@ -52,7 +52,7 @@ func (s *server) start() {
 	name := fmt.Sprintf("%s.%d", s.name, s.lives)
 	p := newProcess(w.ctx, name)
 	db := &database{inner: w.model, history: w.history, faults: w.faults, mutant: w.mutant, server: p, skew: s.skew, tell: w.logf}
-	q := queue.New(db, queue.Options{Name: name, Session: session, LostAfter: lostAfter, Sweep: sweep, Rand: w.chance.of(name + "/jitter").float})
+	q := queue.New(db, queue.Options{Name: name, Session: session, LostAfter: lostAfter, Sweep: sweep, Rand: w.chance.of(name + "/jitter").now})
 	s.life = &life{p, q}
 	duties := withOp(p.ctx, &op{kind: "maintain", chance: w.chance.of(name + "/duties")})
 	w.wg.Go(func() { _ = q.Maintain(duties) })

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 )
 
@@ -19,12 +20,13 @@ var (
 	story = flag.Bool("story", false, "print what happens in the first seed")
 )
 
-// defaultSeeds is what takes 20 s on two cores; SEEDS says otherwise.
+// defaultSeeds is what takes about 20 s on two cores, at a third of a second each;
+// SEEDS says otherwise. The long form is 10 000.
 func defaultSeeds() int {
 	if n, err := strconv.Atoi(os.Getenv("SEEDS")); err == nil && n > 0 {
 		return n
 	}
-	return 300
+	return 100
 }
 
 func TestMain(m *testing.M) {
@@ -46,6 +48,9 @@ func TestMain(m *testing.M) {
 
 func TestI1toI23_HoldWhateverFails(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		*seeds = min(*seeds, 10)
+	}
 	began := time.Now()
 	var next, jobs, starts atomic.Int64
 	first := *seed
@@ -59,7 +64,7 @@ func TestI1toI23_HoldWhateverFails(t *testing.T) {
 				}
 				out := simulate(t, first+uint64(n), intact, tell)
 				for _, v := range out.violations {
-					t.Errorf("%s\n\trepeat with: go test ./internal/simulation -run HoldWhateverFails -seed %d -seeds 1 -v -story", v, first+uint64(n))
+					t.Errorf("%s\n\trepeat with: go test ./internal/simulation -run HoldWhateverFails -cpu 1 -seed %d -seeds 1 -v -story", v, first+uint64(n))
 				}
 				jobs.Add(int64(out.jobs))
 				starts.Add(int64(out.starts))
@@ -71,11 +76,15 @@ func TestI1toI23_HoldWhateverFails(t *testing.T) {
 	})
 }
 
+// A seed fixes every fault and every number that is drawn. What is left to chance
+// is who runs first of two that are woken at the same instant, by a thaw or by the
+// end of the faults; on one processor that is fixed, too.
 func TestTheSameSeedGivesTheSameHistory(t *testing.T) {
-	t.Parallel()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for s := range uint64(5) {
-		if a, b := simulate(t, 1000+s, intact, nil), simulate(t, 1000+s, intact, nil); a.digest != b.digest {
-			t.Errorf("seed %d gave two histories: %d and %d commits, %d and %d jobs", 1000+s, a.commits, b.commits, a.jobs, b.jobs)
+		a, b := simulate(t, 1000+s, intact, nil), simulate(t, 1000+s, intact, nil)
+		if d := cmp.Diff(a.story, b.story); d != "" {
+			t.Errorf("seed %d gave two histories:\n%s", 1000+s, d)
 		}
 	}
 }

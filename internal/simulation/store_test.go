@@ -88,7 +88,7 @@ func (d *database) Write(ctx context.Context, fn func(store.Tx) error) error {
 			return errNoAnswer
 		}
 	}
-	if !d.server.pass() {
+	if !d.server.passWith(o.chance) {
 		return errKilled
 	}
 	return nil
@@ -113,7 +113,7 @@ func (d *database) Close() error { return nil }
 
 // reach is the way to the database.
 func (d *database) reach(ctx context.Context, o *op) error {
-	if !d.server.pass() {
+	if !d.server.passWith(o.chance) {
 		return errKilled
 	}
 	delay := o.chance.within(0, 2*time.Millisecond)
@@ -124,7 +124,7 @@ func (d *database) reach(ctx context.Context, o *op) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if !d.server.pass() {
+	if !d.server.passWith(o.chance) {
 		return errKilled
 	}
 	return nil

@@ -15,20 +15,20 @@ const (
 	// settled is when every worker has attached and knows its own: 10 s (I18),
 	// after a call that runs into its time limit, and a pause.
 	settled = 10*time.Second + callTimeout + 5*time.Second
-	// stopped is when a run that was cancelled or fenced is gone: a heartbeat,
-	// the grace of 3 s, and a report.
-	stopped = 30 * time.Second
+	// stopped is when a run that was cancelled or fenced is gone: when its worker
+	// has settled, a heartbeat, the grace of 3 s, and a report.
+	stopped = settled + 15*time.Second
 	// picked is when a job that waits beside a free slot is claimed: two polls of
 	// at most 2 s (I19), and the way.
 	picked = 5 * time.Second
 	// whole is when everything is over (I17): the longest job has 8 attempts of
-	// 150 s and the pauses between them, and has waited for others.
+	// 200 s and the pauses between them, and has waited for others.
 	whole = 2 * time.Hour
 	// rested is when no worker pauses any more before it reports an end again,
 	// which takes a slot: a minute at most.
 	rested = settled + time.Minute
 	// late is how many jobs are submitted to servers and workers at rest.
-	late = 6
+	late = 4
 	// look is how often the watch looks.
 	look = 500 * time.Millisecond
 )
@@ -45,10 +45,8 @@ func (w *world) watch() {
 		rows, living := w.history.now(), w.history.living()
 		calm := time.Since(began)
 		open := w.openJobs(rows)
-		if calm > settled {
-			overdue.adoptions(living)
-			overdue.stops(rows)
-		}
+		overdue.adoptions(living)
+		overdue.stops(rows)
 		if calm > rested {
 			overdue.claims(rows)
 			if submitted < late && calm > rested+time.Duration(submitted)*10*time.Second {
@@ -134,7 +132,7 @@ func (l *lateness) adoptions(living []*execution) {
 		current := r.Attempt == e.attempt && !r.State.Terminal()
 		owned := r.State == job.Running && r.Worker == e.host
 		what := fmt.Sprintf("attempt %d of job %s on host %s", e.attempt, r.Name, e.host)
-		l.overdue(current && !owned, stopped, "I18", what+" lives without an owner")
+		l.overdue(current && !owned, settled, "I18", what+" lives without an owner")
 		l.overdue(!current, stopped, "G8", what+" lives although it lost its job")
 	}
 }

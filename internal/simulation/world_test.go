@@ -2,11 +2,10 @@ package simulation
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -60,7 +59,7 @@ var makeFiles = sync.OnceValues(func() (files, error) {
 // outcome is what a run showed.
 type outcome struct {
 	violations []violation
-	digest     string // of the history
+	story      []string // every change of a row, with its time
 	jobs       int
 	starts     int
 	commits    int
@@ -101,7 +100,7 @@ func newWorld(seed uint64, m mutant, f files, trace func(string)) *world {
 func (w *world) run() {
 	var end, calm context.CancelFunc
 	w.ctx, end = context.WithCancel(context.Background())
-	w.stormy, calm = context.WithTimeout(w.ctx, w.chance.within(2*time.Minute, 7*time.Minute))
+	w.stormy, calm = context.WithTimeout(w.ctx, w.chance.within(2*time.Minute, 5*time.Minute))
 	defer w.wg.Wait()
 	defer end()
 	defer calm()
@@ -133,15 +132,13 @@ func (w *world) outcome() outcome {
 	h := w.history
 	out := outcome{violations: append(w.found, check(h)...), jobs: len(h.order), starts: len(h.journal), commits: len(h.commits), virtual: time.Since(w.began)}
 	events := 0
-	sum := sha256.New()
 	for _, c := range h.commits {
 		events += len(c.events)
-		fmt.Fprintln(sum, c.at.UnixNano(), c.op.kind, c.op.worker)
 		for _, ch := range c.changes {
-			fmt.Fprintf(sum, "%+v\n", ch.after)
+			out.story = append(out.story, fmt.Sprintf("%s %s %s %+v", c.at.Format(time.RFC3339Nano), c.op.kind, c.op.worker, ch.after))
 		}
 	}
-	out.digest = hex.EncodeToString(sum.Sum(nil))
+	slices.Sort(out.story)
 	_ = w.model.Read(context.Background(), func(tx store.ReadTx) error {
 		last, err := tx.LastEvent(context.Background())
 		if err != nil || last != int64(events) {
