@@ -20,11 +20,14 @@ import (
 // Without inputs nothing is known of the machines that will run the jobs: what
 // an engine needs from their libraries is not looked at, and any engine that
 // the program knows is accepted.
-func NewCheck(engines []engine.Engine, inputs func(engine string) engine.Inputs, artifacts artifact.Store) func(job.Spec) (job.Spec, error) {
+func NewCheck(engines []engine.Engine, inputs func(engine string) engine.Inputs, artifacts artifact.Store) func(job.Spec) (job.Spec, []job.Warning, error) {
 	c := checker{engines: engines, inputs: inputs, artifacts: artifacts}
-	return func(s job.Spec) (job.Spec, error) {
-		s, _, err := c.check(context.Background(), s)
-		return s, err
+	return func(s job.Spec) (job.Spec, []job.Warning, error) {
+		s, plan, err := c.check(context.Background(), s)
+		if err != nil {
+			return s, nil, err
+		}
+		return s, plan.Warnings, nil
 	}
 }
 

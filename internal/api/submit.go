@@ -74,11 +74,9 @@ func (s *Server) submit(ctx context.Context, in *submitInput) (*submitOutput, er
 	out := &submitOutput{Status: http.StatusCreated, Location: jobPath(string(j.ID))}
 	if stored[0].Existing {
 		out.Status = http.StatusOK
-	} else if _, plan, err := s.checker.check(ctx, j.Spec); err == nil {
-		c.warnings = append(c.warnings, plan.Warnings...)
 	}
 	err = s.showStored(ctx, stored, func(v *viewer) { out.Body = v.full(j) })
-	out.Body.Warnings = c.warnings
+	out.Body.Warnings = append(c.warnings, stored[0].Warnings...)
 	return out, err
 }
 

@@ -70,7 +70,7 @@ func TestAnEngineIsWhereWorkersHaveIt(t *testing.T) {
 		t.Errorf("engine is %+v, error %v", e, err)
 	}
 	accepted := NewCheck(r.server.Engines, nil, r.files)
-	if _, err := accepted(job.Spec{Engine: "mock"}); err != nil {
+	if _, _, err := accepted(job.Spec{Engine: "mock"}); err != nil {
 		t.Errorf("an engine that no machine is known to have: %v", err)
 	}
 }

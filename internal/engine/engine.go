@@ -138,14 +138,8 @@ type Result struct {
 	Warnings   []Warning    `json:"warnings,omitempty"`
 }
 
-// Warning is something people should know about the input or the run.
-type Warning struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-	Fix     string `json:"fix,omitempty"`
-	File    string `json:"file,omitempty"`
-	Line    int    `json:"line,omitempty"`
-}
+// Warning is something that a person should know and that stops nothing.
+type Warning = job.Warning
 
 // Outcome says how a run ended, in words common to all engines.
 type Outcome string

@@ -31,6 +31,15 @@ type Problem struct {
 	Fix     string `json:"fix,omitempty"`
 }
 
+// Warning is something people should know about the input or the run.
+type Warning struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Fix     string `json:"fix,omitempty"`
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+}
+
 // Code says what kind of error it is; one table maps codes to HTTP statuses
 // and CLI exit codes.
 type Code string

@@ -36,7 +36,7 @@ type Service struct {
 // Options of a Service; the zero value of a field means its default.
 type Options struct {
 	// Check completes and validates a spec before it is stored; nil accepts all.
-	Check func(job.Spec) (job.Spec, error)
+	Check func(job.Spec) (job.Spec, []job.Warning, error)
 	// Name identifies this process for the leader's lease.
 	Name string
 	// Session is how long a worker may be silent before contact counts as lost (60 s).

@@ -20,6 +20,7 @@ import (
 type Submitted struct {
 	Job      job.Job
 	Existing bool
+	Warnings []job.Warning // of the check of a new job
 }
 
 // maxBatch bounds one call, because its jobs share one transaction.
@@ -72,6 +73,8 @@ type submission struct {
 	spec   job.Spec // complete and valid
 	digest string   // of what was asked; empty without a key
 	exists bool     // its key was used before with the same spec
+	// warnings are what the check had to say of it.
+	warnings []job.Warning
 }
 
 var errKeyTaken = errors.New("the idempotency key was taken meanwhile")
@@ -242,7 +245,7 @@ func insertNew(ctx context.Context, tx store.Tx, t job.Tenant, batch []submissio
 		return 0, fmt.Errorf("append %d events: %w", len(events), err)
 	}
 	for n, i := range fresh {
-		out[i].Job = jobs[n]
+		out[i] = Submitted{Job: jobs[n], Warnings: batch[i].warnings}
 	}
 	return w, nil
 }
@@ -311,11 +314,10 @@ func (s *Service) completeAll(batch []submission, queues []store.Queue) error {
 		if sub.exists {
 			continue
 		}
-		spec, found, err := s.complete(sub.asked, queues)
+		found, err := s.complete(sub, queues)
 		if err != nil {
 			return err
 		}
-		sub.spec = spec
 		for _, p := range found {
 			if p.File == "" {
 				p.Field = fieldIn(len(batch), i, p.Field)
@@ -326,30 +328,32 @@ func (s *Service) completeAll(batch []submission, queues []store.Queue) error {
 	return job.InvalidInput(refusal(batch), problems)
 }
 
-// complete returns the complete spec and what is wrong with it; the error is a
-// fault of ours.
-func (s *Service) complete(spec job.Spec, queues []store.Queue) (job.Spec, []job.Problem, error) {
+// complete completes the spec of a submission and returns what is wrong with
+// it; the error is a fault of ours.
+func (s *Service) complete(sub *submission, queues []store.Queue) ([]job.Problem, error) {
+	spec := sub.asked
 	if spec.Queue == "" {
 		spec.Queue = job.DefaultQueue
 	}
 	q, problems := findQueue(spec.Queue, queues)
-	spec = Complete(spec, q)
-	problems = append(problems, validate(spec)...)
+	sub.spec = Complete(spec, q)
+	problems = append(problems, validate(sub.spec)...)
 	if s.opt.Check == nil {
-		return spec, problems, nil
+		return problems, nil
 	}
-	checked, err := s.opt.Check(spec)
+	checked, warnings, err := s.opt.Check(sub.spec)
 	if e, ok := errors.AsType[*job.Error](err); ok && e.Code == job.Invalid {
 		if len(e.Problems) == 0 {
-			return spec, append(problems, job.Problem{Message: e.Message, Why: e.Why, Fix: e.Fix}), nil
+			return append(problems, job.Problem{Message: e.Message, Why: e.Why, Fix: e.Fix}), nil
 		}
-		return spec, append(problems, e.Problems...), nil
+		return append(problems, e.Problems...), nil
 	}
 	if err != nil {
-		return spec, nil, fmt.Errorf("check %s: %w", nameOf(spec), err)
+		return nil, fmt.Errorf("check %s: %w", nameOf(spec), err)
 	}
 	checked.Demand = checked.Demand.Rounded()
-	return checked, problems, nil
+	sub.spec, sub.warnings = checked, warnings
+	return problems, nil
 }
 
 // fieldIn is the path of a field of the i-th of n jobs.

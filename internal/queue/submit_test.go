@@ -68,11 +68,11 @@ func TestASpecIsCompletedWithTheDefaults(t *testing.T) {
 
 func TestEveryProblemOfEveryJobIsReportedAndNothingIsStored(t *testing.T) {
 	t.Parallel()
-	q, st := newQueue(t, queue.Options{Check: func(s job.Spec) (job.Spec, error) {
+	q, st := newQueue(t, queue.Options{Check: func(s job.Spec) (job.Spec, []job.Warning, error) {
 		if s.Engine == "mock" {
-			return s, nil
+			return s, nil, nil
 		}
-		return s, job.InvalidInput("no", []job.Problem{{Field: "parameters.ecutwfc", Message: "is missing"}, {File: "pw.in", Line: 3, Message: "is odd"}})
+		return s, nil, job.InvalidInput("no", []job.Problem{{Field: "parameters.ecutwfc", Message: "is missing"}, {File: "pw.in", Line: 3, Message: "is odd"}})
 	}})
 	_, err := q.Submit(t.Context(), "t",
 		job.Spec{Engine: "mock"},
@@ -198,11 +198,11 @@ func TestG2_TheSameKeyMakesOneJob(t *testing.T) {
 func TestG2_ARepeatIsAnsweredAlthoughTheInputIsNoLongerValid(t *testing.T) {
 	t.Parallel()
 	var broken bool
-	q, _ := newQueue(t, queue.Options{Check: func(s job.Spec) (job.Spec, error) {
+	q, _ := newQueue(t, queue.Options{Check: func(s job.Spec) (job.Spec, []job.Warning, error) {
 		if broken {
-			return s, errors.New("the library is gone")
+			return s, nil, errors.New("the library is gone")
 		}
-		return s, nil
+		return s, nil, nil
 	}})
 	spec := job.Spec{Engine: "mock", Key: "k"}
 	if _, err := q.Submit(t.Context(), "t", spec); err != nil {

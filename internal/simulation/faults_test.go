@@ -144,6 +144,9 @@ func (w *world) calm() {
 		h.mend()
 		if p := h.worker(); p != nil {
 			p.thaw()
+			if p.ctx.Err() != nil {
+				h.crashWorker() // it was leaving, and nobody else starts the next
+			}
 		}
 		h.startWorker()
 	}
