@@ -282,6 +282,7 @@ func TestF26F39_ADatabaseThatForgets(t *testing.T) {
 				h.Submissions = append(h.Submissions, submission{Key: j.Key, Answer: unknown})
 			}
 		}
+		h.Restored = true
 		// Programs that had started after the backup started again, by right.
 		h.Starts = nil
 	})

@@ -13,6 +13,8 @@ import (
 // clients were told, what the database says in the end, and what programs and
 // processes themselves left. broken decides the invariants from it.
 type history struct {
+	// Restored from a backup: attempts that the backup does not know come back.
+	Restored    bool
 	Submissions []submission
 	Cancels     []job.ID       // acknowledged
 	Retries     map[job.ID]int // asked for by a person
@@ -201,6 +203,7 @@ func checkNumbers(h *history, fail func(string, ...any)) {
 		last := 0
 		for _, e := range events {
 			switch {
+			case e.Kind == job.EventAdopted && e.Attempt > last && h.Restored:
 			case e.Kind == job.EventStarted && e.Attempt != last+1:
 				fail("I2: job %s went from attempt %d to %d", id, last, e.Attempt)
 			case e.Kind != job.EventStarted && e.Kind != job.EventQueued && e.Attempt != last:
