@@ -37,16 +37,20 @@ const (
 // bound once there are no more faults.
 func (w *world) watch() {
 	began := time.Now()
-	_ = w.ask(w.servers[0], "resume", func(ctx context.Context, q *queue.Service) error {
-		return q.ResumeQueue(ctx, job.DefaultQueue, queue.Actor{By: "operator"})
-	})
 	overdue := &lateness{world: w, since: map[string]time.Time{}, told: map[string]bool{}}
-	for submitted := 0; sleep(w.ctx, look); {
+	for resumed, submitted := false, 0; sleep(w.ctx, look); {
 		rows, living := w.history.now(), w.history.living()
 		calm := time.Since(began)
 		open := w.openJobs(rows)
 		overdue.adoptions(living)
 		overdue.stops(rows)
+		if calm > settled && !resumed {
+			// Not earlier: a pause may have been under way until now.
+			resumed = true
+			_ = w.ask(w.servers[0], "resume", func(ctx context.Context, q *queue.Service) error {
+				return q.ResumeQueue(ctx, job.DefaultQueue, queue.Actor{By: "operator"})
+			})
+		}
 		if calm > rested {
 			overdue.claims(rows)
 			if submitted < late && calm > rested+time.Duration(submitted)*10*time.Second {
