@@ -123,7 +123,7 @@ func (c *cluster) submitMany(n int, params string) {
 	r := api.BulkRequest{Atomic: true}
 	for range n {
 		r.Jobs = append(r.Jobs, api.JobRequest{Engine: "mock", Parameters: json.RawMessage(params), Key: crand.Text(),
-			Resources: api.ResourcesInput{CPUs: 1, Memory: 64 << 20}})
+			Resources: api.ResourcesInput{CPUs: 1, Memory: 64 << 20}, Retry: soon()})
 	}
 	result := ask(c, func(s *api.Client, ctx context.Context) (api.BulkResult, error) { return s.SubmitBulk(ctx, r) })
 	c.mu.Lock()

@@ -336,7 +336,7 @@ func ask[T any](c *cluster, do func(*api.Client, context.Context) (T, error)) T 
 func (c *cluster) submit(params string, want job.State, change ...func(*api.JobRequest)) job.ID {
 	c.t.Helper()
 	r := api.JobRequest{Engine: "mock", Parameters: json.RawMessage(params), Key: crand.Text(),
-		Resources: api.ResourcesInput{CPUs: 1, Memory: 64 << 20}, Retry: &api.RetryInput{Delay: new(job.Duration(time.Second)), MaxLosses: new(20)}}
+		Resources: api.ResourcesInput{CPUs: 1, Memory: 64 << 20}, Retry: soon()}
 	for _, f := range change {
 		f(&r)
 	}
@@ -348,6 +348,11 @@ func (c *cluster) submit(params string, want job.State, change ...func(*api.JobR
 	defer c.mu.Unlock()
 	c.submissions = append(c.submissions, submission{Key: r.Key, ID: j.ID, Answer: accepted, Want: want})
 	return j.ID
+}
+
+// soon tries again after a second, and after many losses.
+func soon() *api.RetryInput {
+	return &api.RetryInput{Delay: new(job.Duration(time.Second)), MaxLosses: new(20)}
 }
 
 func (c *cluster) cancel(id job.ID) {

@@ -391,7 +391,7 @@ func TestF32_ManyJobsAtOnceAndEverybodyReconnects(t *testing.T) {
 	var r api.BulkRequest
 	for range jobs {
 		r.Jobs = append(r.Jobs, api.JobRequest{Engine: "mock", Parameters: json.RawMessage(`{"steps": 1, "step_seconds": 0}`),
-			Key: crand.Text(), RunAt: due, Resources: api.ResourcesInput{Memory: 64 << 20}})
+			Key: crand.Text(), RunAt: due, Resources: api.ResourcesInput{Memory: 64 << 20}, Retry: soon()})
 	}
 	result, err := c.servers[0].client.SubmitBulk(t.Context(), r)
 	if err != nil || result.Accepted != jobs {

@@ -24,16 +24,18 @@ import (
 // once more, another server, with the same key.
 type client struct {
 	cancel context.CancelFunc
+	// strict clients expect that one retry cures everything (G14); where servers
+	// are killed they may have to live without an answer.
+	strict bool
 	wg     sync.WaitGroup
 	sent   atomic.Int64
 	again  atomic.Int64
 }
 
-// careful starts n such clients. A call that needs more than one retry is an
-// error of the test (G14).
-func (c *cluster) careful(n int) *client {
+// careful starts n such clients.
+func (c *cluster) careful(n int, strict bool) *client {
 	ctx, cancel := context.WithCancel(context.Background())
-	cl := &client{cancel: cancel}
+	cl := &client{cancel: cancel, strict: strict}
 	for i := range n {
 		cl.wg.Go(func() {
 			for turn := i; ctx.Err() == nil; turn++ {
@@ -47,7 +49,7 @@ func (c *cluster) careful(n int) *client {
 }
 
 func (c *cluster) sendCarefully(cl *client, turn int) {
-	r := api.JobRequest{Engine: "mock", Parameters: json.RawMessage(quick), Key: crand.Text(), Resources: api.ResourcesInput{Memory: 64 << 20}}
+	r := api.JobRequest{Engine: "mock", Parameters: json.RawMessage(quick), Key: crand.Text(), Resources: api.ResourcesInput{Memory: 64 << 20}, Retry: soon()}
 	s := submission{Key: r.Key, Answer: unknown}
 	for try := range 2 {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -58,7 +60,7 @@ func (c *cluster) sendCarefully(cl *client, turn int) {
 			break
 		}
 		cl.again.Add(1)
-		if try == 1 {
+		if try == 1 && cl.strict {
 			c.t.Errorf("G14: one retry with the same key did not cure: %v", err)
 		}
 	}
@@ -77,7 +79,7 @@ func TestF36G14_RollingUpgradeAndBack(t *testing.T) {
 	other := otherBinary(t)
 	c := newCluster(t, layout{servers: 2, workers: 2, lostAfter: time.Minute})
 	whales := c.whales(`{"steps": 200, "step_seconds": 0.1}`)
-	cl := c.careful(2)
+	cl := c.careful(2, true)
 	var adoptions []delay
 	for swap := range 5 {
 		binaries := []string{other, binary}
@@ -137,7 +139,7 @@ func otherBinary(t *testing.T) string {
 func TestI23_ServersKilledWhileClientsSubmit(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, layout{servers: 2, workers: 2, lostAfter: time.Minute})
-	cl := c.careful(3)
+	cl := c.careful(3, false)
 	rng := seeded(t)
 	for i := range 10 {
 		wait(t.Context(), time.Duration(200+rng.IntN(300))*time.Millisecond)
