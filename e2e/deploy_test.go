@@ -95,7 +95,9 @@ func TestF36G14_RollingUpgradeAndBack(t *testing.T) {
 		before := c.adopted(whales[swap%2])
 		began := time.Now()
 		w.start()
-		eventually(t, 20*time.Second, "the worker has its whale again", func() bool { return c.adopted(whales[swap%2]) > before })
+		eventually(t, 20*time.Second, "the worker has its whale again", func() bool {
+			return c.adopted(whales[swap%2]) > before || c.get(whales[swap%2]).State.Terminal()
+		})
 		adoptions = append(adoptions, delay{fmt.Sprintf("adoption after swap %d", swap+1), time.Since(began), 10 * time.Second})
 	}
 	cl.stop()

@@ -156,7 +156,7 @@ func TestF11_AFrozenWorkerThatNobodyReplacedGoesOn(t *testing.T) {
 // go on as after any other death.
 func TestF15_AWorkerAndAServerKilledForMemory(t *testing.T) {
 	t.Parallel()
-	group := memoryGroup(t, 1<<20)
+	group := memoryGroup(t, 16<<10)
 	c := newCluster(t, layout{servers: 1, workers: 1})
 	id := c.submit(`{"steps": 150, "step_seconds": 0.1}`, job.Completed)
 	w := c.host(c.running(id))
