@@ -118,7 +118,14 @@ func lockData(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the lock of the data directory: %w", err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	// A worker that was killed while it started a supervisor left a child that
+	// holds the lock until it becomes its program: busy is believed after a while.
+	for range 50 {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	if err == unix.EWOULDBLOCK {
 		f.Close()
 		return nil, &job.Error{Code: job.Conflict, Message: "another worker uses " + dir,

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,7 +23,14 @@ func lockProcess(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the lock of the database: %w", err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	// A process that was killed while it started another one left a child that
+	// holds the lock until it becomes its program: busy is believed after a while.
+	for range 50 {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	if err == unix.EWOULDBLOCK {
 		defer f.Close()
 		return nil, inUse(path, name)
