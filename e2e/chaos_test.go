@@ -24,7 +24,7 @@ import (
 // invariants. CHAOS_KILLS and CHAOS_SEED make the long form of "make chaos".
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	kills := fromEnvironment(t, "CHAOS_KILLS", 60)
+	kills := fromEnvironment(t, "CHAOS_KILLS", 40)
 	seed := fromEnvironment(t, "CHAOS_SEED", int(time.Now().Unix()))
 	t.Logf("CHAOS_SEED=%d CHAOS_KILLS=%d", seed, kills)
 	c := newCluster(t, layout{servers: 2, private: true})

@@ -81,7 +81,7 @@ func TestF36G14_RollingUpgradeAndBack(t *testing.T) {
 	whales := c.whales(`{"steps": 200, "step_seconds": 0.1}`)
 	cl := c.careful(2, true)
 	var adoptions []delay
-	for swap := range 5 {
+	for swap := range 4 {
 		binaries := []string{other, binary}
 		for _, s := range c.servers {
 			s.stop()

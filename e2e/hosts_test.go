@@ -177,7 +177,7 @@ func TestF25_AWayThatWorksInOneDirection(t *testing.T) {
 	for _, chain := range []string{"OUTPUT", "INPUT"} {
 		var ids []job.ID
 		for range 4 {
-			ids = append(ids, c.submit(`{"steps": 100, "step_seconds": 0.1}`, job.Completed))
+			ids = append(ids, c.submit(`{"steps": 80, "step_seconds": 0.1}`, job.Completed))
 		}
 		for _, id := range ids {
 			c.running(id)
