@@ -371,28 +371,29 @@ func (ch *chaos) resources() []resources {
 }
 
 // compared waits for the servers to come to rest, and compares what they hold
-// with the base line.
+// together with the base line: workers move from one to the other.
 func (ch *chaos) compared(before []resources) []usage {
 	ch.t.Helper()
-	var found []usage
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		found = nil
-		rest := true
-		for i, now := range ch.resources() {
-			for _, u := range []usage{
-				{fmt.Sprintf("goroutines of server %d", i+1), before[i].goroutines, now.goroutines, 20},
-				{fmt.Sprintf("open files of server %d", i+1), before[i].files, now.files, 20},
-			} {
-				found = append(found, u)
-				rest = rest && u.After <= u.Before+u.Slack
-			}
-		}
+		then, now := total(before), total(ch.resources())
+		goroutines := usage{"goroutines of the servers", then.goroutines, now.goroutines, 20}
+		files := usage{"open files of the servers", then.files, now.files, 20}
+		rest := now.goroutines <= then.goroutines+goroutines.Slack && now.files <= then.files+files.Slack
 		if rest || time.Now().After(deadline) {
-			return found
+			return []usage{goroutines, files}
 		}
 		wait(context.Background(), time.Second)
 	}
+}
+
+func total(all []resources) resources {
+	var sum resources
+	for _, r := range all {
+		sum.goroutines += r.goroutines
+		sum.files += r.files
+	}
+	return sum
 }
 
 // report says what was done and what became of it.
