@@ -58,7 +58,7 @@ func TestChaos(t *testing.T) {
 	<-stopped
 	ch.heal()
 	began := time.Now()
-	c.settled(5 * time.Minute)
+	c.settled(10 * time.Minute)
 	t.Logf("all jobs had ended %v after the last fault", time.Since(began).Round(100*time.Millisecond))
 	pickups := ch.pickups()
 	c.unbroken = ch.whales
@@ -175,11 +175,11 @@ func (ch *chaos) warm() {
 }
 
 // launchWhales puts one long job on each worker, for about as long as the faults
-// will take: 0.8 s each were measured.
+// will take: 0.7 s each were measured.
 func (ch *chaos) launchWhales(kills int) {
 	ch.t.Helper()
 	for i := range ch.workers {
-		id := ch.submit(fmt.Sprintf(`{"steps": %d, "step_seconds": 0.5}`, max(60, 2*kills)), job.Completed, func(r *api.JobRequest) {
+		id := ch.submit(fmt.Sprintf(`{"steps": %d, "step_seconds": 0.5}`, max(60, kills*3/2)), job.Completed, func(r *api.JobRequest) {
 			r.Queue, r.Resources.Tags = whaleQueue, []string{fmt.Sprint("whale", i)}
 			r.Resources.Walltime = job.Duration(24 * time.Hour)
 		})

@@ -411,15 +411,21 @@ func (c *cluster) host(j api.Job) *workerHost {
 // settled waits until nothing is left to do: every job has ended or is held.
 func (c *cluster) settled(within time.Duration) {
 	c.t.Helper()
-	eventually(c.t, within, "every job has ended", func() bool {
-		left := 0
-		for _, j := range ask(c, func(s *api.Client, ctx context.Context) (api.JobList, error) {
+	for deadline := time.Now().Add(within); ; wait(context.Background(), 50*time.Millisecond) {
+		page := ask(c, func(s *api.Client, ctx context.Context) (api.JobList, error) {
 			return s.Page(ctx, api.ListQuery{States: []job.State{job.Pending, job.Queued, job.Running}, All: true, Limit: 500})
-		}).Items {
-			left += boolInt(!j.Reason.Held())
+		})
+		left := slices.DeleteFunc(page.Items, func(j api.Job) bool { return j.Reason.Held() })
+		if len(left) == 0 {
+			return
 		}
-		return left == 0
-	})
+		if time.Now().After(deadline) {
+			for _, j := range left {
+				c.t.Errorf("I17: job %s is %s on %s, attempt %d: %s", j.ID, j.State, j.Worker, j.Attempt, j.Message)
+			}
+			c.t.Fatalf("not within %v: every job has ended", within)
+		}
+	}
 }
 
 // check settles the cluster, reads everything and reports each invariant that
