@@ -36,7 +36,9 @@ job, auth                                           < store
 job, crystal, engine/mock                           < engine
 executor, engine/mock                               < early
 executor                                            < cmd/nanoos-supervise
-job, auth, store                                    < store/sqlite, store/postgres, store/storetest
+job, auth, store                                    < store/storetest
+job, store                                          < store/group
+job, auth, store, store/group                       < store/sqlite, store/postgres
 NONE                                                < store/postgres/pgtest, faultproxy, simulation
 job, crystal, engine                                < engine/qe, engine/lammps
 job, store                                          < queue

@@ -104,10 +104,6 @@ func errUnknown(err error) error {
 	}
 }
 
-func errClosed() error {
-	return &job.Error{Code: job.Unavailable, Message: "the database is closed", Why: "the server is shutting down", Fix: "try again when it is back"}
-}
-
 // errWaited answers a call that waited too long for its turn.
 func errWaited(what string) error {
 	return &job.Error{Code: job.Unavailable, Message: "the database is too slow or does not answer",

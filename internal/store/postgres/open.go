@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/group"
 )
 
 // Store is an open database.
@@ -109,7 +110,7 @@ func (s *Store) release(tx *readTx) {
 
 // Write implements store.Store.
 func (s *Store) Write(ctx context.Context, fn func(store.Tx) error) error {
-	return s.writer.do(ctx, fn)
+	return s.writer.calls.Do(ctx, fn)
 }
 
 // Stats returns the writer's numbers so far.
@@ -118,7 +119,7 @@ func (s *Store) Stats() store.Stats { return s.writer.stats() }
 // Close finishes the writes that were queued and the reads that have begun,
 // and ends the sessions.
 func (s *Store) Close() error {
-	s.writer.stop()
+	s.writer.calls.Stop()
 	s.notes.stop()
 	s.pool.close()
 	s.tasks.Wait()
@@ -149,7 +150,7 @@ func (p *pool) take(ctx context.Context) (*conn, error) {
 	select {
 	case c, open := <-p.slots:
 		if !open {
-			return nil, errClosed()
+			return nil, group.Closed()
 		}
 		return c, nil
 	default:
@@ -159,7 +160,7 @@ func (p *pool) take(ctx context.Context) (*conn, error) {
 	select {
 	case c, open := <-p.slots:
 		if !open {
-			return nil, errClosed()
+			return nil, group.Closed()
 		}
 		return c, nil
 	case <-ctx.Done():

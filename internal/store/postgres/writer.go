@@ -4,25 +4,20 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/group"
 )
 
-// writer owns the session that writes. One goroutine executes what callers
-// queue: it takes all that waits, runs it in one transaction, commits once and
-// then answers. There are no timers: a lone caller is committed at once, and
-// under load the next batch gathers while the last one is being committed.
+// writer owns the session that writes. What callers queue is executed together:
+// in one transaction, with one commit.
 type writer struct {
-	store   *Store
-	ops     chan *op
-	closing chan struct{} // closed by stop
-	ended   chan struct{} // closed when the goroutine has ended
+	store *Store
+	calls *group.Queue
 
-	// What only the goroutine uses.
+	// What only the goroutine of the queue uses.
 	conn  *conn                    // nil when there is none
 	id    string                   // of the row in writers; "" when there is none
 	batch int64                    // the last that was committed under id
@@ -33,154 +28,22 @@ type writer struct {
 	total time.Duration
 }
 
-const (
-	// maxBatch bounds how many callers share a commit. Batches of 100 already
-	// have nine tenths of the throughput of 500, and all of them wait for the
-	// slowest.
-	maxBatch = 256
-	// maxTries bounds how often a batch is executed again, after deadlocks and
-	// lost sessions.
-	maxTries = 5
-)
-
-// op is one call of Write.
-type op struct {
-	ctx      context.Context
-	fn       func(store.Tx) error
-	state    atomic.Int32 // opWaiting, then one of the others for good
-	done     chan struct{}
-	err      error
-	panicked any
-}
-
-const (
-	opWaiting = iota
-	opTaken   // by the writer
-	opDropped // by its caller
-)
-
-// claim decides once whether an op is executed or given up.
-func (o *op) claim(by int32) bool { return o.state.CompareAndSwap(opWaiting, by) }
+// maxTries bounds how often a batch is executed again, after deadlocks and lost
+// sessions.
+const maxTries = 5
 
 func startWriter(s *Store, c *conn) *writer {
-	w := &writer{
-		store: s, conn: c,
-		lanes:   map[laneKey]store.LaneID{},
-		ops:     make(chan *op, maxBatch),
-		closing: make(chan struct{}),
-		ended:   make(chan struct{}),
-	}
-	go w.loop()
+	w := &writer{store: s, conn: c, lanes: map[laneKey]store.LaneID{}}
+	w.calls = group.Start(group.Options{Run: w.run, Leave: w.leave, Turn: s.opt.bounds.turn, Late: errWaited("the change waited for its turn")})
 	return w
-}
-
-// stop executes what has been queued and ends the goroutine.
-func (w *writer) stop() {
-	close(w.closing)
-	<-w.ended
-}
-
-// do queues fn and waits for the commit that holds it.
-func (w *writer) do(ctx context.Context, fn func(store.Tx) error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	o := &op{ctx: ctx, fn: fn, done: make(chan struct{})}
-	select {
-	case <-w.closing:
-		return errClosed()
-	default:
-	}
-	timer := time.NewTimer(w.store.opt.bounds.turn)
-	defer timer.Stop()
-	select {
-	case w.ops <- o:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-w.closing:
-		return errClosed()
-	case <-timer.C:
-		return errWaited("the change waited for its turn")
-	}
-	select {
-	case <-o.done:
-	case <-w.ended:
-	case <-timer.C:
-		if o.claim(opDropped) {
-			return errWaited("the change waited for its turn")
-		}
-	case <-ctx.Done():
-		if o.claim(opDropped) {
-			return context.Cause(ctx)
-		}
-	}
-	return w.outcome(o)
-}
-
-// outcome waits for the answer to an op that the writer has taken, or that it
-// never will.
-func (w *writer) outcome(o *op) error {
-	select {
-	case <-o.done:
-	case <-w.ended:
-		select {
-		case <-o.done:
-		default:
-			return errClosed()
-		}
-	}
-	if o.panicked != nil {
-		panic(o.panicked)
-	}
-	return o.err
-}
-
-func (w *writer) loop() {
-	defer close(w.ended)
-	defer w.leave()
-	var batch []*op
-	for {
-		if len(batch) == 0 {
-			select {
-			case o := <-w.ops:
-				batch = append(batch, o)
-			case <-w.closing:
-				if len(w.ops) == 0 {
-					return
-				}
-				continue
-			}
-		}
-		batch = w.run(w.gather(batch))
-	}
-}
-
-// gather adds what waits to the batch. The callers that were just answered run
-// first, for they may have the next thing to write.
-func (w *writer) gather(batch []*op) []*op {
-	runtime.Gosched()
-	for len(batch) < maxBatch {
-		select {
-		case o := <-w.ops:
-			batch = append(batch, o)
-		default:
-			return batch
-		}
-	}
-	return batch
 }
 
 // run executes a batch, answers it, and returns the ops that are left for the
 // next.
-func (w *writer) run(batch []*op) (rest []*op) {
+func (w *writer) run(batch []*group.Op) (rest []*group.Op) {
 	if err := w.connected(); err != nil {
 		w.setHalted(err)
-		for _, o := range batch {
-			if o.claim(opTaken) {
-				o.err = err
-				close(o.done)
-			}
-		}
+		group.Refuse(batch, err)
 		return nil
 	}
 	began := time.Now()
@@ -197,20 +60,20 @@ func (w *writer) run(batch []*op) (rest []*op) {
 		case committed:
 			err = nil
 		default:
-			w.answer(ran, w.final(err))
+			group.Answer(ran, w.final(err))
 			return rest
 		}
 	}
-	w.answer(ran, nil)
+	group.Answer(ran, nil)
 	return rest
 }
 
 // alone executes one op in a transaction of its own. why is what brought it
 // here: ops that had to wait too long for each other are not tried.
-func (w *writer) alone(o *op, began time.Time, why error) {
-	ran := []*op{o}
+func (w *writer) alone(o *group.Op, began time.Time, why error) {
+	ran := []*group.Op{o}
 	if time.Since(began) > w.store.opt.bounds.turn {
-		w.answer(ran, fault("commit", why))
+		group.Answer(ran, fault("commit", why))
 		return
 	}
 	_, _, err := w.perform(ran, true)
@@ -221,11 +84,11 @@ func (w *writer) alone(o *op, began time.Time, why error) {
 		case committed:
 			err = nil
 		default:
-			w.answer(ran, w.final(err))
+			group.Answer(ran, w.final(err))
 			return
 		}
 	}
-	w.answer(ran, nil)
+	group.Answer(ran, nil)
 }
 
 // errUnverified means that an op failed after it had inserted jobs whose ids
@@ -245,7 +108,7 @@ const (
 
 // judge decides what to do after a transaction was lost. began is when it was
 // first tried.
-func (w *writer) judge(ran []*op, try int, began time.Time, err error) verdict {
+func (w *writer) judge(ran []*group.Op, try int, began time.Time, err error) verdict {
 	more := try < maxTries && time.Since(began) < w.store.opt.bounds.turn
 	if doubt, ok := err.(*doubtError); ok {
 		stored, err := w.resolve(doubt)
@@ -295,16 +158,15 @@ func (w *writer) final(err error) error {
 
 // perform executes ops in one transaction. The error means that nothing of it
 // was stored, or that this is in doubt.
-func (w *writer) perform(batch []*op, careful bool) (ran, rest []*op, err error) {
+func (w *writer) perform(batch []*group.Op, careful bool) (ran, rest []*group.Op, err error) {
 	began := time.Now()
 	t := newTransaction(w, len(batch) > 1, careful)
 	for i, o := range batch {
-		if len(ran) > 0 && time.Since(began) > w.store.opt.bounds.work && o.state.Load() == opWaiting {
+		if len(ran) > 0 && time.Since(began) > w.store.opt.bounds.work && o.Waiting() {
 			rest = batch[i:]
 			break
 		}
-		if o.state.Load() != opTaken && (o.ctx.Err() != nil || !o.claim(opTaken)) {
-			o.skip()
+		if !o.Take() {
 			continue
 		}
 		ran = append(ran, o)
@@ -316,51 +178,24 @@ func (w *writer) perform(batch []*op, careful bool) (ran, rest []*op, err error)
 	return ran, rest, w.commit(t, len(ran))
 }
 
-// skip answers an op whose caller has gone.
-func (o *op) skip() {
-	if o.claim(opTaken) {
-		o.err = context.Cause(o.ctx)
-		close(o.done)
-	}
-}
-
 // execute runs one op. It may be for a second time.
-func (t *transaction) execute(o *op) {
-	o.err, o.panicked = nil, nil
+func (t *transaction) execute(o *group.Op) {
 	tx := t.op()
-	o.call(tx)
+	o.Call(tx)
 	if t.lost != nil {
 		return
 	}
-	failed := o.err != nil || o.panicked != nil
-	if failed && len(tx.fresh) > 0 && !t.careful {
+	if o.Failed() && len(tx.fresh) > 0 && !t.careful {
 		t.lost = errUnverified
 		return
 	}
-	if o.err == nil && tx.broken != nil {
-		o.err = tx.broken
+	if o.Err == nil && tx.broken != nil {
+		o.Err = tx.broken
 	}
-	if o.err == nil && o.panicked == nil {
+	if !o.Failed() {
 		t.keep(tx)
 	} else if t.undo(tx) {
 		t.abandoned = true
-	}
-}
-
-// call runs fn and keeps its panic for the caller's goroutine.
-func (o *op) call(tx *writeTx) {
-	defer func() { o.panicked = recover() }()
-	o.err = o.fn(tx)
-}
-
-// answer tells the callers that their ops are durable, or that those which
-// went well failed with the rest.
-func (w *writer) answer(ran []*op, err error) {
-	for _, o := range ran {
-		if o.err == nil && o.panicked == nil {
-			o.err = err
-		}
-		close(o.done)
 	}
 }
 

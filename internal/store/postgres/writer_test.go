@@ -30,7 +30,7 @@ func inOneBatch(t *testing.T, s *Store, fns ...func(store.Tx) error) []error {
 		wg.Go(func() { errs[i] = s.Write(t.Context(), fn) })
 	}
 	if err := eventually(func() error {
-		if len(s.writer.ops) < len(fns) {
+		if s.writer.calls.Len() < len(fns) {
 			return errors.New("they are not queued yet")
 		}
 		return nil

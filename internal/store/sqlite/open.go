@@ -260,7 +260,7 @@ func (s *Store) Read(ctx context.Context, fn func(store.ReadTx) error) error {
 
 // Write implements store.Store.
 func (s *Store) Write(ctx context.Context, fn func(store.Tx) error) error {
-	return s.writer.do(ctx, fn)
+	return s.writer.calls.Do(ctx, fn)
 }
 
 // Stats returns the writer's numbers so far.
@@ -269,7 +269,7 @@ func (s *Store) Stats() store.Stats { return s.writer.stats() }
 // Close finishes the writes that were queued and the reads that have begun,
 // and releases the file.
 func (s *Store) Close() error {
-	s.writer.stop()
+	s.writer.calls.Stop()
 	var errs []error
 	for range maxReaders {
 		if c := <-s.pool; c != nil {

@@ -38,7 +38,7 @@ func busy(t *testing.T, s *Store) (release func()) {
 
 // queued waits until n ops wait for the writer.
 func queued(s *Store, n int) {
-	for len(s.writer.ops) < n {
+	for s.writer.calls.Len() < n {
 		runtime.Gosched()
 	}
 }
@@ -150,7 +150,7 @@ func TestCloseFinishesWhatWasQueued(t *testing.T) {
 	wg.Go(func() { queuedErr = submit(s, j) })
 	queued(s, 1)
 	wg.Go(func() { closeErr = s.Close() })
-	<-s.writer.closing
+	<-s.writer.calls.Stopping()
 	release()
 	wg.Wait()
 	if err := errors.Join(queuedErr, closeErr); err != nil {
