@@ -16,6 +16,13 @@ type ID string
 // NewID returns a fresh ID.
 func NewID() ID { return ID(uuid.Must(uuid.NewV7()).String()) }
 
+// Valid reports whether id is a UUID of any version in its text form, lower
+// case: another system may have made it.
+func (id ID) Valid() bool {
+	u, err := uuid.Parse(string(id))
+	return err == nil && u.String() == string(id)
+}
+
 // Tenant names the group that owns a job and that shares are counted for.
 type Tenant string
 

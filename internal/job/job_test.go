@@ -80,3 +80,19 @@ func FuzzParseDuration(f *testing.F) {
 		}
 	})
 }
+
+func TestAnIDIsAUUIDInItsUsualForm(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[ID]bool{
+		NewID():                                true,
+		"59716d71-a660-4162-b298-206ae30d5c9b": true, // version 4
+		"59716D71-A660-4162-B298-206AE30D5C9B": false,
+		"59716d71a6604162b298206ae30d5c9b":     false,
+		"job-42":                               false,
+		"":                                     false,
+	} {
+		if id.Valid() != want {
+			t.Errorf("Valid(%q) = %v", id, !want)
+		}
+	}
+}
