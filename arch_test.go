@@ -39,7 +39,7 @@ executor                                            < cmd/nanoos-supervise
 job, auth, store                                    < store/storetest
 job, store                                          < store/group
 job, auth, store, store/group                       < store/sqlite, store/postgres
-NONE                                                < store/postgres/pgtest, faultproxy, simulation
+NONE                                                < store/postgres/pgtest, celery/redistest, faultproxy, simulation
 job, crystal, engine                                < engine/qe, engine/lammps
 job, store                                          < queue
 job, engine, executor, artifact                     < worker
@@ -71,7 +71,7 @@ var libraries = map[string][]string{
 
 // clockPackages are where time.Now may be called: the edges. The core takes the
 // time as an argument, so that it can be tested and replayed (G10).
-var clockPackages = []string{"cmd/nanoos", "internal/worker", "internal/api", "internal/executor", "internal/store/sqlite", "internal/store/postgres", "internal/store/postgres/pgtest", "internal/engine/mock"}
+var clockPackages = []string{"cmd/nanoos", "internal/worker", "internal/api", "internal/executor", "internal/store/sqlite", "internal/store/postgres", "internal/store/postgres/pgtest", "internal/celery/redistest", "internal/engine/mock"}
 
 type goPackage struct {
 	ImportPath string
