@@ -87,6 +87,7 @@ type Worker struct {
 	runs map[job.ID]*run // guarded by mu; what is held now
 	// freed is closed and replaced when resources become free; guarded by mu.
 	freed chan struct{}
+	grown int // guarded by mu; CPUs added by Resize
 	// moved receives when some run has progress to report.
 	moved chan struct{}
 }
@@ -223,7 +224,7 @@ const maxUnreported = 64
 func (w *Worker) free() (job.Offer, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	o, unreported := w.opt.Session.Offer, 0
+	o, unreported := w.offer(), 0
 	for _, r := range w.runs {
 		if r.vacant {
 			unreported++
@@ -271,4 +272,29 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // Offer is everything that jobs may use here.
-func (w *Worker) Offer() job.Offer { return w.opt.Session.Offer }
+func (w *Worker) Offer() job.Offer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.offer()
+}
+
+// offer is Offer for a caller that holds mu.
+func (w *Worker) offer() job.Offer {
+	o := w.opt.Session.Offer
+	o.CPUs += w.grown
+	return o
+}
+
+// Resize lets jobs use n CPUs more, or fewer, than now until the worker ends;
+// one is left at least. What runs goes on.
+func (w *Worker) Resize(n int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now := w.offer().CPUs; now+n < 1 {
+		return job.Errorf(job.Invalid, "the worker has %d CPUs: it cannot do with %d fewer", now, -n)
+	}
+	w.grown += n
+	close(w.freed)
+	w.freed = make(chan struct{})
+	return nil
+}

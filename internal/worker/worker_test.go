@@ -40,6 +40,39 @@ func TestJobsRunOneAfterTheOtherAsTheyFit(t *testing.T) {
 	})
 }
 
+func TestAWorkerThatGrowsRunsMoreAtATime(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		w := New(r.opt)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- w.Run(ctx) }()
+		var ids []job.ID
+		for range 6 {
+			ids = append(ids, r.submit(10*time.Second))
+		}
+		time.Sleep(time.Second)
+		if err := w.Resize(2); err != nil { // while the first two run
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		for _, id := range ids {
+			r.want(id, job.Completed)
+		}
+		if err := w.Resize(-3); err != nil || w.Offer().CPUs != 1 {
+			t.Errorf("shrunk to %d CPUs: %v", w.Offer().CPUs, err)
+		}
+		if err := w.Resize(-1); job.CodeOf(err) != job.Invalid {
+			t.Errorf("shrunk to nothing: %v", err)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // slowly is a place for files that takes its time, or hangs.
 type slowly struct {
 	artifact.Store
