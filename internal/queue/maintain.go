@@ -182,7 +182,7 @@ func (s *Service) duty(ctx context.Context, l *leader, fn func(store.Tx) (wakes,
 	err := s.write(ctx, func(tx store.Tx) (wakes, error) {
 		*l = before // the transaction may run again
 		// Two duties may be late before another process takes over.
-		leads, err := tx.Lead(ctx, s.opt.Name, s.opt.Sweep*3/2)
+		leads, err := tx.Lead(ctx, "leader", s.opt.Name, s.opt.Sweep*3/2)
 		if err != nil {
 			return 0, fmt.Errorf("take the leader's lease: %w", err)
 		}

@@ -350,7 +350,7 @@ func TestF48_AServerThatLostTheLeadChangesNothing(t *testing.T) {
 		stop()
 		s.must("advance 1m")
 		if err := s.st.Write(t.Context(), func(tx store.Tx) error {
-			_, err := tx.Lead(t.Context(), "other", 24*time.Hour)
+			_, err := tx.Lead(t.Context(), "leader", "other", 24*time.Hour)
 			return err
 		}); err != nil {
 			t.Fatal(err)

@@ -135,6 +135,18 @@ type ReadTx interface {
 	Tokens(ctx context.Context) ([]auth.Token, error)
 	// Meta returns a stored setting of the installation, "" if absent.
 	Meta(ctx context.Context, key string) (string, error)
+
+	// Tickets returns those of a door that exist, in the order of ids; TicketsOf
+	// those of jobs, in any state, in the order of the jobs. In a Tx the tickets
+	// stay as they are until it ends.
+	Tickets(ctx context.Context, door string, ids []string) ([]Ticket, error)
+	TicketsOf(ctx context.Context, door string, jobs []job.ID) ([]Ticket, error)
+	// TicketsDue returns the tickets that are owed an answer and whose Due has
+	// come, earliest first. In a Tx they stay as they are until it ends, and it
+	// may leave out those that the transaction of another process holds.
+	TicketsDue(ctx context.Context, door string, limit int) ([]Ticket, error)
+	// TicketsIn returns the tickets in a state, oldest first.
+	TicketsIn(ctx context.Context, door string, state TicketState, limit int) ([]Ticket, error)
 }
 
 // Tx reads and writes in one transaction.
@@ -184,9 +196,17 @@ type Tx interface {
 	DeleteToken(ctx context.Context, id string) error
 	SetMeta(ctx context.Context, key, value string) error
 
-	// Lead takes or keeps the leader's lease until Now + ttl, and reports
+	// Lead takes or keeps the lease of a duty until Now + ttl, and reports
 	// whether it is held by name. A lease is free from the moment it ends.
-	Lead(ctx context.Context, name string, ttl time.Duration) (bool, error)
+	Lead(ctx context.Context, duty, name string, ttl time.Duration) (bool, error)
+
+	// SaveTickets creates or replaces tickets. It sets UpdatedAt to Now, and
+	// keeps the CreatedAt of those that exist.
+	SaveTickets(ctx context.Context, tickets []Ticket) error
+	// DeleteTickets deletes tickets of a door that are owed no answer and were
+	// saved last before a time, the longest ago first, and returns how many. It
+	// may leave out those that the transaction of another process holds.
+	DeleteTickets(ctx context.Context, door string, before time.Time, limit int) (int, error)
 }
 
 // A Lane is the jobs of one queue and tenant that ask for the same engine and

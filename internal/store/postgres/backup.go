@@ -32,7 +32,7 @@ const (
 // rows of writers die with the processes they belong to.
 var tables = []struct{ name string }{
 	{"meta"}, {"lanes"}, {"specs"}, {"jobs"}, {"labels"}, {"progress"}, {"attempts"}, {"events"}, {"event_seq"},
-	{"queues"}, {"workers"}, {"tokens"}, {"leases"},
+	{"queues"}, {"workers"}, {"tokens"}, {"leases"}, {"tickets"},
 }
 
 // backupHeader is the first part of a backup.

@@ -7,10 +7,10 @@ import (
 )
 
 const (
-	// The row exists from the first migration on, so its lock decides between
-	// servers that ask at once.
-	selectLease = `SELECT owner, until FROM nanoos.leases WHERE name = 'leader' FOR UPDATE`
-	updateLease = `UPDATE nanoos.leases SET owner = $1, until = $2 WHERE name = 'leader'`
+	// The lock of the row decides between servers that ask at once.
+	selectLease = `SELECT owner, until FROM nanoos.leases WHERE name = $1 FOR UPDATE`
+	insertLease = `INSERT INTO nanoos.leases (name, owner, until) VALUES ($1, '', 0) ON CONFLICT DO NOTHING`
+	updateLease = `UPDATE nanoos.leases SET owner = $2, until = $3 WHERE name = $1`
 
 	selectMeta = `SELECT value FROM nanoos.meta WHERE key = $1`
 	upsertMeta = `
@@ -19,17 +19,37 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value`
 )
 
 // Lead implements store.Tx.
-func (tx *writeTx) Lead(ctx context.Context, name string, ttl time.Duration) (bool, error) {
-	var owner string
-	var until int64
-	if _, err := tx.row(ctx, otherRows, selectLease, nil, &owner, &until); err != nil {
-		return false, fmt.Errorf("take the leader's lease: %w", err)
+func (tx *writeTx) Lead(ctx context.Context, duty, name string, ttl time.Duration) (bool, error) {
+	owner, until, err := tx.lockLease(ctx, duty)
+	if err != nil {
+		return false, fmt.Errorf("take the lease of %q: %w", duty, err)
 	}
 	if owner != name && until > micros(tx.Now()) {
 		return false, nil
 	}
-	tx.other(updateLease, clean(name), micros(tx.Now().Add(ttl)))
+	tx.other(updateLease, clean(duty), clean(name), micros(tx.Now().Add(ttl)))
 	return true, nil
+}
+
+// lockLease locks the lease of a duty. That of a new duty is made in a session
+// and a transaction of its own, so that there is a row to lock whatever becomes
+// of this transaction.
+func (tx *writeTx) lockLease(ctx context.Context, duty string) (owner string, until int64, err error) {
+	args := []any{clean(duty)}
+	found, err := tx.row(ctx, otherRows, selectLease, args, &owner, &until)
+	if err != nil || found {
+		return owner, until, err
+	}
+	c, err := tx.t.writer.store.server.connect(context.WithoutCancel(ctx))
+	if err != nil {
+		return "", 0, err
+	}
+	defer c.close()
+	if err := c.exec(context.WithoutCancel(ctx), insertLease, args...); err != nil {
+		return "", 0, fault("make the lease", err)
+	}
+	_, err = tx.row(ctx, otherRows, selectLease, args, &owner, &until)
+	return owner, until, err
 }
 
 // Meta implements store.ReadTx.

@@ -43,6 +43,15 @@ func TestEveryHotQueryUsesItsIndex(t *testing.T) {
 		"counts":        {updateCounts, counts, nil},
 		"delete row":    {deleteProgress, seqs, []string{"progress_pkey"}},
 		"oldest queued": {selectOldestQueued, "", []string{"jobs_claim"}},
+		"tickets":       {selectTickets, "'d', '{t-5,t-6}'", []string{"tickets_pkey"}},
+		"lock tickets":  {lockTickets, "'d', '{t-5,t-6}'", []string{"tickets_pkey"}},
+		"tickets of":    {selectTicketsOf, "'d', '{id-5,id-6}'", []string{"tickets_job"}},
+		"lock their":    {lockTicketsOf, "'d', '{id-5,id-6}'", []string{"tickets_job"}},
+		"tickets due":   {selectTicketsDue, "'d', 30000, 10", []string{"tickets_due"}},
+		"take due":      {lockTicketsDue, "'d', 30000, 10", []string{"tickets_due"}},
+		"tickets in":    {selectTicketsIn, "'d', 'open', 10", []string{"tickets_state"}},
+		"old tickets":   {lockTicketsOld, "'d', 30000, 10", []string{"tickets_old"}},
+		"delete ticket": {deleteTickets, "'d', '{t-5,t-6}'", []string{"tickets_pkey"}},
 		"resolve":       {selectResolve, "'id-123', '', 'id-123~', 5", []string{"specs_id_key", "specs_name"}},
 	} {
 		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
@@ -52,7 +61,7 @@ func TestEveryHotQueryUsesItsIndex(t *testing.T) {
 					t.Errorf("%s, %s: plan has no %q:\n%s", name, mode, want, plan)
 				}
 			}
-			for _, table := range []string{"jobs", "specs", "attempts", "events"} {
+			for _, table := range []string{"jobs", "specs", "attempts", "events", "tickets"} {
 				if strings.Contains(plan, "Seq Scan on "+table) {
 					t.Errorf("%s, %s: plan scans %s:\n%s", name, mode, table, plan)
 				}
@@ -119,6 +128,10 @@ SELECT n, 1, 'w', 'h', 0, 0, '', '', '' FROM generate_series(1, 40000) AS n`, `
 INSERT INTO nanoos.events (seq, tenant, job, kind, at) SELECT n, 'default', n, 'queued', n FROM generate_series(1, 40000) AS n`, `
 INSERT INTO nanoos.progress (seq, progress) SELECT n, '{}' FROM generate_series(1, 40000) AS n`, `
 INSERT INTO nanoos.labels (name, value, seq) SELECT 'campaign', 'c' || n % 1000, n FROM generate_series(1, 40000) AS n`,
+		`
+INSERT INTO nanoos.tickets (door, id, state, job, due, node, body, created_at, updated_at)
+SELECT 'd', 't-' || n, CASE WHEN n % 100 = 0 THEN 'open' WHEN n % 100 = 1 THEN 'waiting' WHEN n % 100 = 2 THEN 'revoked' ELSE 'answered' END,
+	'id-' || n, n, 'host', decode(repeat('ab', 400), 'hex'), n, n FROM generate_series(1, 40000) AS n`,
 		`VACUUM ANALYZE`} {
 		if _, err := c.pg.Exec(t.Context(), q); err != nil {
 			t.Fatalf("%s: %v", q, err)

@@ -107,6 +107,7 @@ func (s *Store) wipe(t testing.TB) {
 		case "meta":
 			b.Queue(`DELETE FROM nanoos.meta WHERE key <> 'min_reader'`)
 		case "leases":
+			b.Queue(`DELETE FROM nanoos.leases WHERE name <> 'leader'`)
 			b.Queue(`UPDATE nanoos.leases SET owner = '', until = 0`)
 		case "event_seq":
 			b.Queue(`UPDATE nanoos.event_seq SET last = 0`)

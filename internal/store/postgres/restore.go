@@ -56,7 +56,7 @@ func restore(ctx context.Context, c *conn, r io.Reader) error {
 		return err
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx)) // nothing after a commit
-	if err := makeEmpty(ctx, tx, header.Schema); err != nil {
+	if err := makeEmpty(ctx, tx, header); err != nil {
 		return err
 	}
 	if err := in.fill(ctx, tx, header); err != nil {
@@ -121,9 +121,10 @@ func badBackup(err error) error {
 		Fix: "choose a file that nanoos has written as a backup; nothing was changed"}
 }
 
-// makeEmpty makes the schema of a version, in a database that has none or one
+// makeEmpty makes the schema of a backup, in a database that has none or one
 // without content.
-func makeEmpty(ctx context.Context, tx pgx.Tx, version int64) error {
+func makeEmpty(ctx context.Context, tx pgx.Tx, header backupHeader) error {
+	version := header.Schema
 	files, err := readMigrations(migrations)
 	if err != nil {
 		return err
@@ -154,8 +155,8 @@ func makeEmpty(ctx context.Context, tx pgx.Tx, version int64) error {
 		steps = append(steps, file...)
 		steps = append(steps, fmt.Sprint("INSERT INTO nanoos.schema (version, steps) VALUES (", i+1, ", ", len(file), ")"))
 	}
-	for _, table := range tables { // what the migrations put there is in the backup, too
-		steps = append(steps, "DELETE FROM nanoos."+table.name)
+	for _, t := range header.Tables { // what the migrations put there is in the backup, too
+		steps = append(steps, "DELETE FROM "+pgx.Identifier{"nanoos", t.Name}.Sanitize())
 	}
 	for _, s := range steps {
 		if _, err := tx.Exec(ctx, s, pgx.QueryExecModeSimpleProtocol); err != nil {

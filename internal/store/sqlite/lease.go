@@ -8,7 +8,7 @@ import (
 
 const (
 	takeLease = `
-INSERT INTO leases (name, owner, until) VALUES ('leader', ?1, ?2)
+INSERT INTO leases (name, owner, until) VALUES (?4, ?1, ?2)
 ON CONFLICT (name) DO UPDATE SET owner = ?1, until = ?2 WHERE owner = ?1 OR until <= ?3`
 
 	selectMeta = `SELECT value FROM meta WHERE key = ?`
@@ -18,14 +18,14 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value`
 )
 
 // Lead implements store.Tx.
-func (tx *writeTx) Lead(_ context.Context, name string, ttl time.Duration) (bool, error) {
-	res, err := tx.exec(takeLease, name, micros(tx.now.Add(ttl)), micros(tx.now))
+func (tx *writeTx) Lead(_ context.Context, duty, name string, ttl time.Duration) (bool, error) {
+	res, err := tx.exec(takeLease, name, micros(tx.now.Add(ttl)), micros(tx.now), duty)
 	var n int64
 	if err == nil {
 		n, err = res.RowsAffected()
 	}
 	if err != nil {
-		return false, fmt.Errorf("take the leader's lease: %w", err)
+		return false, fmt.Errorf("take the lease of %q: %w", duty, err)
 	}
 	return n == 1, nil
 }

@@ -21,7 +21,7 @@ import (
 var migrations embed.FS
 
 // schemaVersion is the newest migration this program knows.
-const schemaVersion = 2
+const schemaVersion = 3
 
 // migrate brings the schema up to schemaVersion. A newer schema is left as it
 // is, and refused if its min_reader says that this program cannot work on it.

@@ -44,6 +44,11 @@ func TestEveryHotQueryUsesItsIndex(t *testing.T) {
 		"worker":       {selectWorker, []string{"SEARCH workers USING PRIMARY KEY (name=?)"}},
 		"seen":         {updateSeen, []string{"SEARCH workers USING PRIMARY KEY (name=?)"}},
 		"tokens":       {selectTokens, []string{"SCAN tokens"}},
+		"tickets":      {selectTickets, []string{"SEARCH t USING INDEX sqlite_autoindex_tickets_1 (door=? AND id=?)"}},
+		"tickets of":   {selectTicketsOf, []string{"SEARCH t USING INDEX tickets_job (door=? AND job=?)"}},
+		"tickets due":  {selectTicketsDue, []string{"SEARCH t USING INDEX tickets_due (door=? AND due>? AND due<?)"}},
+		"tickets in":   {selectTicketsIn, []string{"SEARCH t USING INDEX tickets_state (door=? AND state=?)"}},
+		"old tickets":  {deleteTickets, []string{"SEARCH tickets USING INTEGER PRIMARY KEY", "SEARCH t USING INDEX tickets_old (door=? AND updated_at<?)"}},
 		"resolve":      {selectResolve, []string{"USING COVERING INDEX jobs_id (id>? AND id<?)", "SCAN jobs USING COVERING INDEX jobs_id", "specs_name (name=?)"}},
 	} {
 		plan := explain(t, s.reads, c.query)

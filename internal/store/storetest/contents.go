@@ -29,6 +29,7 @@ type dump struct {
 	Workers  []store.Worker
 	Setting  string
 	ByKey    map[string]job.ID
+	Tickets  []store.Ticket
 	Resolved []job.ID
 	Err      string
 }
@@ -85,6 +86,9 @@ func (d *dump) fill(ctx context.Context, tx store.ReadTx) (err error) {
 	read(func() error { d.Workers, err = tx.Workers(ctx); return err })
 	read(func() error { d.Setting, err = tx.Meta(ctx, "k"); return err })
 	read(func() error { d.Resolved, err = tx.Resolve(ctx, "", "job-01", 5); return err })
+	for _, door := range []string{"d1", "d2"} {
+		read(func() error { return d.fillTickets(ctx, tx, door) })
+	}
 	for _, key := range []string{"k1", "k2"} {
 		read(func() error {
 			j, _, err := tx.ByKey(ctx, "a", key)
@@ -114,4 +118,23 @@ func (d *dump) fillHeads(ctx context.Context, tx store.ReadTx) error {
 	// Lanes come in any order; each has a head, and no two have the same.
 	slices.SortFunc(d.Heads, func(a, b laneHeads) int { return cmp.Compare(a.Heads[0], b.Heads[0]) })
 	return nil
+}
+
+// fillTickets reads the tickets of a door in every way.
+func (d *dump) fillTickets(ctx context.Context, tx store.ReadTx, door string) error {
+	of, err := tx.TicketsOf(ctx, door, idsOf(d.Jobs))
+	if err != nil {
+		return err
+	}
+	due, err := tx.TicketsDue(ctx, door, 100)
+	d.Tickets = append(append(d.Tickets, of...), due...)
+	for _, s := range ticketStates {
+		if err != nil {
+			break
+		}
+		var in []store.Ticket
+		in, err = tx.TicketsIn(ctx, door, s, 100)
+		d.Tickets = append(d.Tickets, in...)
+	}
+	return err
 }

@@ -37,6 +37,8 @@ func NewModel(now func() time.Time) *Model {
 		workers:  map[string]store.Worker{},
 		meta:     map[string]string{},
 		tokens:   map[string]auth.Token{},
+		leases:   map[string]lease{},
+		tickets:  map[ticketKey]store.Ticket{},
 	})
 	return m
 }
@@ -80,8 +82,14 @@ type state struct {
 	workers  map[string]store.Worker
 	meta     map[string]string
 	tokens   map[string]auth.Token
-	leader   string
-	leaseEnd time.Time
+	leases   map[string]lease // by duty
+	tickets  map[ticketKey]store.Ticket
+}
+
+// lease says who has a duty until when.
+type lease struct {
+	owner string
+	end   time.Time
 }
 
 // row is a stored job.
@@ -104,6 +112,8 @@ func (s *state) clone() *state {
 	c.workers = maps.Clone(s.workers)
 	c.meta = maps.Clone(s.meta)
 	c.tokens = maps.Clone(s.tokens)
+	c.leases = maps.Clone(s.leases)
+	c.tickets = maps.Clone(s.tickets)
 	return &c
 }
 
@@ -233,11 +243,11 @@ func (tx *modelTx) SetMeta(_ context.Context, key, value string) error {
 }
 
 // Lead implements store.Tx.
-func (tx *modelTx) Lead(_ context.Context, name string, ttl time.Duration) (bool, error) {
-	if tx.leader != name && tx.now.Before(tx.leaseEnd) {
+func (tx *modelTx) Lead(_ context.Context, duty, name string, ttl time.Duration) (bool, error) {
+	if l := tx.leases[duty]; l.owner != name && tx.now.Before(l.end) {
 		return false, nil
 	}
-	tx.leader, tx.leaseEnd = name, tx.now.Add(ttl)
+	tx.leases[duty] = lease{name, tx.now.Add(ttl)}
 	return true, nil
 }
 

@@ -117,7 +117,7 @@ var (
 	})
 )
 
-var stepGen = rapid.OneOf(insertStep, insertStep, moveStep, moveStep, moveStep, progressStep, attemptStep, eventStep, queueStep, workerStep, leadStep)
+var stepGen = rapid.OneOf(insertStep, insertStep, moveStep, moveStep, moveStep, progressStep, attemptStep, eventStep, queueStep, workerStep, leadStep, ticketStep)
 
 var jobGen = rapid.Custom(func(t *rapid.T) job.Job {
 	j := job.Job{
@@ -219,9 +219,40 @@ var workerStep = rapid.Custom(func(t *rapid.T) step {
 
 var leadStep = rapid.Custom(func(t *rapid.T) step {
 	name := workerGen.Draw(t, "name")
+	duty := rapid.SampledFrom([]string{"leader", "celery"}).Draw(t, "duty")
 	ttl := time.Duration(rapid.IntRange(0, 60).Draw(t, "ttl")) * time.Second
-	return step{"lead", func(ctx context.Context, tx store.Tx) (any, error) { return tx.Lead(ctx, name, ttl) }}
+	return step{"lead", func(ctx context.Context, tx store.Tx) (any, error) { return tx.Lead(ctx, duty, name, ttl) }}
 })
+
+// ticketStep saves tickets, reads them as another step would, or deletes some.
+var ticketStep = rapid.Custom(func(t *rapid.T) step {
+	door := rapid.SampledFrom([]string{"d1", "d2"}).Draw(t, "door")
+	limit := rapid.IntRange(0, 3).Draw(t, "limit")
+	switch rapid.IntRange(0, 5).Draw(t, "what") {
+	case 0:
+		before := timeGen.Draw(t, "before")
+		return step{"delete tickets", func(ctx context.Context, tx store.Tx) (any, error) { return tx.DeleteTickets(ctx, door, before, limit) }}
+	case 1:
+		return step{"due tickets", func(ctx context.Context, tx store.Tx) (any, error) { return tx.TicketsDue(ctx, door, limit) }}
+	case 2:
+		ids := rapid.SliceOfNDistinct(ticketIDGen, 1, 3, rapid.ID).Draw(t, "ids")
+		return step{"tickets", func(ctx context.Context, tx store.Tx) (any, error) { return tx.Tickets(ctx, door, ids) }}
+	}
+	tickets := rapid.SliceOfNDistinct(ticketGen, 1, 3, func(t store.Ticket) [2]string { return [2]string{t.Door, t.ID} }).Draw(t, "tickets")
+	return step{"save tickets", func(ctx context.Context, tx store.Tx) (any, error) { return nil, tx.SaveTickets(ctx, tickets) }}
+})
+
+var (
+	ticketIDGen    = rapid.SampledFrom([]string{"t1", "t2", "t3", "t4"})
+	ticketStateGen = rapid.SampledFrom(ticketStates)
+	ticketGen      = rapid.Custom(func(t *rapid.T) store.Ticket {
+		return store.Ticket{
+			Door: rapid.SampledFrom([]string{"d1", "d2"}).Draw(t, "door"), ID: ticketIDGen.Draw(t, "id"), State: ticketStateGen.Draw(t, "state"),
+			Job: rapid.OneOf(rapid.Just(job.ID("")), idGen).Draw(t, "job"), Due: timeGen.Draw(t, "due"), Node: workerGen.Draw(t, "node"),
+			Body: []byte(nameGen.Draw(t, "body")),
+		}
+	})
+)
 
 var queryGen = rapid.Custom(func(t *rapid.T) store.JobQuery {
 	q := store.JobQuery{

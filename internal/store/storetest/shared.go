@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -138,6 +139,17 @@ var sharedRules = []struct {
 			}), 1)
 		}
 	}},
+	{"ADutyThatNobodyHadYetIsLedByOne", func(a, b *bench) {
+		for n := range 20 {
+			a.same("leaders", winners(a, b, func(tx store.Tx) error {
+				leads, err := tx.Lead(a.Context(), fmt.Sprint("duty ", n), string(job.NewID()), time.Hour)
+				if err == nil && !leads {
+					err = job.Errorf(job.Conflict, "another leads")
+				}
+				return err
+			}), 1)
+		}
+	}},
 	{"OneLeadsAtATime", func(a, b *bench) {
 		for range 20 {
 			var held [2]bool
@@ -146,7 +158,7 @@ var sharedRules = []struct {
 			for i, here := range []*bench{a, b} {
 				wg.Go(func() {
 					errs[i] = here.store.Write(here.Context(), func(tx store.Tx) (err error) {
-						held[i], err = tx.Lead(here.Context(), []string{"a", "b"}[i], time.Hour)
+						held[i], err = tx.Lead(here.Context(), "leader", []string{"a", "b"}[i], time.Hour)
 						return err
 					})
 				})
@@ -162,6 +174,41 @@ var sharedRules = []struct {
 				a.lead("a", time.Hour, false)
 				b.lead("b", 0, true)
 			}
+		}
+	}},
+	{"ATicketIsAnsweredOnce", func(a, b *bench) {
+		for n := range 20 {
+			t := ticket(fmt.Sprint(n))
+			a.saveTickets(t)
+			a.same("winners", winners(a, b, func(tx store.Tx) error {
+				ts, err := tx.Tickets(a.Context(), t.Door, []string{t.ID})
+				if err != nil {
+					return err
+				}
+				if ts[0].State == store.TicketAnswered {
+					return job.Errorf(job.Conflict, "it is answered")
+				}
+				ts[0].State = store.TicketAnswered
+				return tx.SaveTickets(a.Context(), ts)
+			}), 1)
+		}
+	}},
+	{"ADueTicketIsTakenByOne", func(a, b *bench) {
+		for n := range 20 {
+			t := ticket(fmt.Sprint(n))
+			t.Due = day
+			a.saveTickets(t)
+			a.same("winners", winners(a, b, func(tx store.Tx) error {
+				ts, err := tx.TicketsDue(a.Context(), t.Door, 1)
+				if err == nil && len(ts) == 0 {
+					err = job.Errorf(job.Conflict, "nothing is due")
+				}
+				if err != nil {
+					return err
+				}
+				ts[0].Due = tx.Now().Add(time.Hour)
+				return tx.SaveTickets(a.Context(), ts)
+			}), 1)
 		}
 	}},
 	{"NewLanesOfBothAreOne", func(a, b *bench) {

@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Workers", workerRules},
 		{"Tokens", tokenRules},
 		{"Lease", leaseRules},
+		{"Tickets", ticketRules},
 		{"Concurrency", concurrencyRules},
 	}
 	for _, g := range groups {
