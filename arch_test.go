@@ -31,7 +31,7 @@ const module = "github.com/nano-os/nanoos/"
 // of our packages, and nothing else. Tests may import more.
 const importRules = `
 NONE                                                < job, crystal, engine/mock
-job                                                 < artifact, executor, auth
+job                                                 < artifact, executor, auth, celery/outcome
 job, auth                                           < store
 job, crystal, engine/mock                           < engine
 executor, engine/mock                               < early
@@ -43,7 +43,7 @@ NONE                                                < store/postgres/pgtest, cel
 job, crystal, engine                                < engine/qe, engine/lammps
 job, store                                          < queue
 job, engine, executor, artifact                     < worker
-job, auth, crystal, engine, artifact, store, queue  < api
+job, auth, crystal, engine, artifact, store, queue, celery/outcome < api
 job, auth, crystal, engine, engine/qe, engine/lammps, executor, artifact, store, store/sqlite, store/postgres, queue, worker, api, early < cmd/nanoos
 `
 
