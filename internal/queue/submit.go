@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -37,6 +38,11 @@ func (s *Service) Submit(ctx context.Context, t job.Tenant, specs ...job.Spec) (
 	for i, spec := range specs {
 		batch[i].asked = spec
 	}
+	return s.accept(ctx, t, batch)
+}
+
+// accept completes, checks and stores a batch.
+func (s *Service) accept(ctx context.Context, t job.Tenant, batch []submission) ([]Submitted, error) {
 	if err := digestAll(batch); err != nil {
 		return nil, err
 	}
@@ -70,6 +76,7 @@ func (s *Service) Check(ctx context.Context, spec job.Spec) (job.Spec, error) {
 // submission is one spec on its way in.
 type submission struct {
 	asked  job.Spec // as it came
+	id     job.ID   // given by another system; empty: a new one
 	spec   job.Spec // complete and valid
 	digest string   // of what was asked; empty without a key
 	exists bool     // its key was used before with the same spec
@@ -157,7 +164,7 @@ func byKey(ctx context.Context, tx store.ReadTx, t job.Tenant, sub submission) (
 		return job.Job{}, false, nil
 	case err != nil:
 		return job.Job{}, false, fmt.Errorf("look up a key: %w", err)
-	case digest != sub.digest:
+	case digest != sub.digest || sub.id != "" && sub.id != j.ID:
 		return job.Job{}, false, otherBody(sub.asked, fmt.Sprintf("job %s was submitted under", j.ID))
 	}
 	return j, true, nil
@@ -193,7 +200,7 @@ func (s *Service) insert(ctx context.Context, t job.Tenant, batch []submission) 
 			if sub.digest != "" {
 				inBatch[sub.asked.Key] = i
 			}
-			out[i].Job.ID = job.NewID()
+			out[i].Job.ID = cmp.Or(sub.id, job.NewID())
 			fresh = append(fresh, i)
 		}
 		if len(fresh) == 0 {
