@@ -307,6 +307,7 @@ func (c *celery) report(l line) {
 func (c *celery) answer(ask string, raw json.RawMessage) (any, error) {
 	var args struct {
 		Seconds float64 `json:"seconds"`
+		Task    string  `json:"task"`
 	}
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return nil, err
@@ -342,7 +343,7 @@ func (c *celery) answer(ask string, raw json.RawMessage) (any, error) {
 	case "redis_restart":
 		c.redis.Restart(c.t)
 	case "processes":
-		return len(c.processes()), nil
+		return c.processesOf(args.Task)
 	case "memory": // resident, KiB
 		return c.resident()
 	case "jobs":
@@ -369,6 +370,22 @@ func (c *celery) resident() (n int, err error) {
 		}
 	}
 	return 0, fmt.Errorf("no VmRSS of %d", c.worker.pid())
+}
+
+// processesOf counts the processes that run for a task.
+func (c *celery) processesOf(task string) (n int, err error) {
+	for j, err := range c.client.List(c.t.Context(), api.ListQuery{All: true}) {
+		if err != nil {
+			return 0, err
+		}
+		if j.Key != "celery:"+task {
+			continue
+		}
+		for _, p := range c.processes() {
+			n += boolInt(p.Job == j.ID)
+		}
+	}
+	return n, nil
 }
 
 // jobs counts the jobs of nanoos by state.

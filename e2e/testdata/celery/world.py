@@ -155,23 +155,17 @@ class Events:
 
     def __enter__(self):
         self.all = []
-        self._stop = False
-        self._up = threading.Event()
+        before = db.execute_command("PUBSUB", "NUMPAT")
+        self._connection = app.connection_for_read()
+        self._receiver = app.events.Receiver(self._connection, handlers={"*": self._take})
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self._up.wait(10), "events cannot be received"
-        time.sleep(0.3)  # the receiver subscribes with its first look
+        eventually(10, "events are received", lambda: db.execute_command("PUBSUB", "NUMPAT") > before)
         return self
 
     def _run(self):
-        with app.connection_for_read() as connection:
-            receiver = app.events.Receiver(connection, handlers={"*": self._take})
-            self._up.set()
-            while not self._stop:
-                try:
-                    receiver.capture(limit=None, timeout=0.5, wakeup=False)
-                except OSError:  # nothing came in time
-                    pass
+        with contextlib.suppress(OSError):  # the connection is closed under it
+            self._receiver.capture(limit=None, timeout=None, wakeup=False)
 
     def _take(self, event):
         self.all.append(dict(event, received=time.time()))
@@ -180,8 +174,9 @@ class Events:
         return [e["type"] for e in list(self.all) if e.get("uuid") == task_id and e["type"] != "task-sent"]
 
     def __exit__(self, *_):
-        self._stop = True
+        self._receiver.should_stop = True
         self._thread.join(5)
+        self._connection.release()
 
 
 @contextlib.contextmanager
