@@ -32,6 +32,7 @@ var exampleJob = map[string]any{
 
 func (s *Server) jobRoutes() {
 	s.submitRoutes()
+	s.simulationRoutes()
 	route(s, huma.Operation{
 		OperationID: "list-jobs", Method: http.MethodGet, Path: "/api/v1/jobs", Tags: []string{"jobs"},
 		Summary:     "List jobs",

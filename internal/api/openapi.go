@@ -41,6 +41,7 @@ func (s *Server) config() huma.Config {
 			Tags: []*huma.Tag{
 				{Name: "jobs", Description: "Submit, find and change jobs."},
 				{Name: "results", Description: "What jobs produced: results, logs, files, events."},
+				{Name: "simulations", Description: "The endpoints of NANO-OS, for programs that were written for it: jobs as Celery tasks."},
 				{Name: "installation", Description: "Queues, workers, engines, and how it all is."},
 			},
 		},

@@ -16,6 +16,10 @@ type ID string
 // NewID returns a fresh ID.
 func NewID() ID { return ID(uuid.Must(uuid.NewV7()).String()) }
 
+// NewRandomID returns a fresh id in which there is no time, a UUIDv4: what
+// other systems expect of an id.
+func NewRandomID() ID { return ID(uuid.NewString()) }
+
 // Valid reports whether id is a UUID of any version in its text form, lower
 // case: another system may have made it.
 func (id ID) Valid() bool {

@@ -85,6 +85,7 @@ func TestAnIDIsAUUIDInItsUsualForm(t *testing.T) {
 	t.Parallel()
 	for id, want := range map[ID]bool{
 		NewID():                                true,
+		NewRandomID():                          true,
 		"59716d71-a660-4162-b298-206ae30d5c9b": true, // version 4
 		"59716D71-A660-4162-B298-206AE30D5C9B": false,
 		"59716d71a6604162b298206ae30d5c9b":     false,

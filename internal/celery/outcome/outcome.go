@@ -30,6 +30,20 @@ type Exception struct {
 	Traceback string // "" for none
 }
 
+// String is the message, or what there is instead of one.
+func (e *Exception) String() string {
+	if len(e.Message) == 1 {
+		if text, ok := e.Message[0].(string); ok {
+			return text
+		}
+	}
+	args := make([]string, len(e.Message))
+	for i, a := range e.Message {
+		args[i] = fmt.Sprint(a)
+	}
+	return e.Type + "(" + strings.Join(args, ", ") + ")"
+}
+
 // Of returns the state of the task that runs a job, and what belongs to the
 // state: a result, or an exception. result is the stored one of the job.
 func Of(j job.Job, result []byte) (state string, value any, exception *Exception) {

@@ -2,6 +2,7 @@ package outcome_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +72,9 @@ func TestAFailureIsTheExceptionThatPythonKnows(t *testing.T) {
 		}
 		if got := e.Module + "." + e.Type; got != c.want || len(e.Message) != 1 || e.Message[0] != c.message {
 			t.Errorf("%s: %s%v, want %s(%v)", name, got, e.Message, c.want, c.message)
+		}
+		if want := strings.Replace(fmt.Sprint(c.message), "90", "TimeLimitExceeded(90)", 1); e.String() != want {
+			t.Errorf("%s: it reads %q, want %q", name, e, want)
 		}
 		if !strings.HasPrefix(e.Traceback, "Traceback (most recent call last):\n") {
 			t.Errorf("%s: the traceback is %q", name, e.Traceback)
