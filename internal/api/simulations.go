@@ -89,6 +89,9 @@ func simulation[I, O any](s *Server, op huma.Operation, handle func(context.Cont
 		if p.Status == http.StatusConflict || p.Status == http.StatusUnprocessableEntity {
 			p.Status, p.Title = http.StatusBadRequest, http.StatusText(http.StatusBadRequest)
 		}
+		for _, found := range p.Problems { // these programs show the detail and nothing else
+			p.Detail += "; " + found.Field + ": " + found.Message
+		}
 		return nil, p
 	})
 }
@@ -253,6 +256,14 @@ type updateInput struct {
 type updateOutput struct{ Body SimulationUpdate }
 
 func (s *Server) updateSimulation(ctx context.Context, in *updateInput) (*updateOutput, error) {
+	var j job.Job
+	err := s.read(ctx, func(tx store.ReadTx, t job.Tenant) (err error) {
+		j, err = simulationOf(ctx, tx, t, simulationInput{in.ID}.id())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
 	var c checks
 	asked, ok := stateOf(in.Status)
 	if !ok {
@@ -261,15 +272,7 @@ func (s *Server) updateSimulation(ctx context.Context, in *updateInput) (*update
 	if p, err := strconv.ParseFloat(in.Progress, 64); in.Progress != "" && (err != nil || !(p >= 0 && p <= 1)) {
 		c.add("progress", fmt.Sprintf("%q is not a number of 0 … 1", shorten(in.Progress)), "")
 	}
-	if err := job.InvalidInput("the job was not changed", c.problems); err != nil {
-		return nil, err
-	}
-	var j job.Job
-	err := s.read(ctx, func(tx store.ReadTx, t job.Tenant) (err error) {
-		j, err = simulationOf(ctx, tx, t, simulationInput{in.ID}.id())
-		return err
-	})
-	if err != nil {
+	if err := job.InvalidInput(fmt.Sprintf("job %s was not changed", j.ID), c.problems); err != nil {
 		return nil, err
 	}
 	said := fmt.Sprintf("the job is %s already", j.State)

@@ -198,10 +198,10 @@ func TestAReportedStatusIsTakenOnlyIfItDecidesNothing(t *testing.T) {
 	for verb, detail := range map[string]string{
 		"update-status?status=COMPLETED":            "it is RUNNING",
 		"update-status?status=QUEUED":               "decided by its run",
-		"update-status?status=TIMEOUT":              "was not changed",
-		"update-status":                             "was not changed",
-		"update-status?status=RUNNING&progress=1.5": "was not changed",
-		"update-status?status=RUNNING&progress=NaN": "was not changed",
+		"update-status?status=TIMEOUT":              `there is no status "TIMEOUT"`,
+		"update-status":                             `there is no status ""`,
+		"update-status?status=RUNNING&progress=1.5": `"1.5" is not a number of 0 … 1`,
+		"update-status?status=RUNNING&progress=NaN": `"NaN" is not a number of 0 … 1`,
 	} {
 		r.refusedSimulation(http.StatusBadRequest, "POST", id, verb, detail)
 	}
