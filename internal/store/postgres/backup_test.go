@@ -3,9 +3,12 @@ package postgres
 import (
 	"bytes"
 	"errors"
+	"os"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
@@ -63,6 +66,63 @@ func TestF39_ABackupTakenUnderLoadRestoresOneCommitFrozen(t *testing.T) {
 	}
 	if err := Restore(t.Context(), target, bytes.NewReader(backup.Bytes())); job.CodeOf(err) != job.Conflict {
 		t.Errorf("a second restore: error is %v", err)
+	}
+}
+
+// The file was written by the release whose newest schema was 1.
+func TestF37_ABackupOfAnEarlierReleaseIsRestored(t *testing.T) {
+	t.Parallel()
+	f, err := os.Open("testdata/schema-1.backup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	target := emptyDB(t)
+	if err := Restore(t.Context(), target, f); err != nil {
+		t.Fatal(err)
+	}
+	s := openURL(t, target)
+	defer s.Close()
+	err = s.Write(t.Context(), func(tx store.Tx) error {
+		j, err := tx.Job(t.Context(), "", "01890a5d-ac96-774b-bcce-b302099a8057")
+		if j.State != job.Queued {
+			t.Errorf("the job is %+v", j)
+		}
+		return errors.Join(err, tx.SaveTickets(t.Context(), []store.Ticket{{Door: "d", ID: "t"}}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestG21_ABackupHasTheTickets(t *testing.T) {
+	t.Parallel()
+	s := openURL(t, emptyDB(t))
+	defer s.Close()
+	want := store.Ticket{Door: "d", ID: "t", State: store.TicketOpen, Job: job.NewID(), Node: "n", Body: []byte("\x00\\\t\n\xff")}
+	err := s.Write(t.Context(), func(tx store.Tx) error {
+		want.CreatedAt, want.UpdatedAt, want.Due = tx.Now(), tx.Now(), tx.Now()
+		return tx.SaveTickets(t.Context(), []store.Ticket{want})
+	})
+	var backup bytes.Buffer
+	if err = errors.Join(err, s.Backup(t.Context(), &backup)); err != nil {
+		t.Fatal(err)
+	}
+	target := emptyDB(t)
+	if err := Restore(t.Context(), target, &backup); err != nil {
+		t.Fatal(err)
+	}
+	r := openURL(t, target)
+	defer r.Close()
+	err = r.Read(t.Context(), func(tx store.ReadTx) error {
+		got, err := tx.Tickets(t.Context(), "d", []string{"t"})
+		if d := cmp.Diff([]store.Ticket{want}, got); d != "" {
+			t.Errorf("tickets (-want +got):\n%s", d)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -67,6 +68,31 @@ func TestF37_AMigrationThatIsKilledGoesOnWhereItWas(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), url, Options{AllowUnsafeServer: true}); job.CodeOf(err) != job.Conflict {
 		t.Errorf("a schema that is too new: error is %v", err)
+	}
+}
+
+func TestF37_AMigrationOfOursMayBeKilledAfterEveryStep(t *testing.T) {
+	t.Parallel()
+	files := ours(t)
+	last := len(files) - 1
+	for done := range len(files[last]) {
+		url := shared.Get(t).CreateDB(t)
+		c := openConn(t, url)
+		if err := migrateAlone(t.Context(), c, files[:last]); err != nil {
+			t.Fatal(err)
+		}
+		killed := append(slices.Clone(files[last][:done]), "SELECT pg_terminate_backend(pg_backend_pid())")
+		if err := migrateAlone(t.Context(), c, append(slices.Clone(files[:last]), killed)); err == nil {
+			t.Fatal("the session was not killed")
+		}
+		s := openURL(t, url)
+		if err := submit(s, benchJob(1)); err != nil {
+			t.Errorf("killed after step %d: submit: %v", done, err)
+		}
+		s.Close()
+		if at, err := schemaState(t.Context(), openConn(t, url)); err != nil || !at.complete(files) {
+			t.Errorf("killed after step %d: the schema is at %+v (%v)", done, at, err)
+		}
 	}
 }
 

@@ -5,12 +5,15 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/pressly/goose/v3"
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
@@ -206,6 +209,42 @@ func TestS9_ANewerSchemaIsUsedOrRefusedByItsMinReader(t *testing.T) {
 		}
 		if err == nil {
 			s.Close()
+		}
+	}
+}
+
+func TestF37_ADatabaseOfEveryEarlierReleaseIsBroughtUp(t *testing.T) {
+	t.Parallel()
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version := int64(1); version < schemaVersion; version++ {
+		path := filepath.Join(t.TempDir(), "nanoos.db")
+		db, err := sql.Open("sqlite", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+		if err == nil {
+			_, err = p.UpTo(t.Context(), version)
+		}
+		if err == nil {
+			_, err = db.Exec("INSERT INTO meta (key, value) VALUES ('written by', 'an earlier release')")
+		}
+		if err = errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		s := openAt(t, path, Options{})
+		err = s.Write(t.Context(), func(tx store.Tx) error {
+			by, err := tx.Meta(t.Context(), "written by")
+			if by == "" {
+				t.Errorf("version %d: a row is gone", version)
+			}
+			return errors.Join(err, tx.SaveTickets(t.Context(), []store.Ticket{{Door: "d", ID: "t"}}))
+		})
+		if err = errors.Join(err, submit(s, benchJob(1)), s.Close()); err != nil {
+			t.Errorf("version %d: %v", version, err)
 		}
 	}
 }
