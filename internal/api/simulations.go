@@ -264,15 +264,8 @@ func (s *Server) updateSimulation(ctx context.Context, in *updateInput) (*update
 	if err != nil {
 		return nil, err
 	}
-	var c checks
-	asked, ok := stateOf(in.Status)
-	if !ok {
-		c.add("status", fmt.Sprintf("there is no status %q", shorten(in.Status)), "choose of PENDING, QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED")
-	}
-	if p, err := strconv.ParseFloat(in.Progress, 64); in.Progress != "" && (err != nil || !(p >= 0 && p <= 1)) {
-		c.add("progress", fmt.Sprintf("%q is not a number of 0 … 1", shorten(in.Progress)), "")
-	}
-	if err := job.InvalidInput(fmt.Sprintf("job %s was not changed", j.ID), c.problems); err != nil {
+	asked, err := in.status()
+	if err != nil {
 		return nil, err
 	}
 	said := fmt.Sprintf("the job is %s already", j.State)
@@ -288,6 +281,19 @@ func (s *Server) updateSimulation(ctx context.Context, in *updateInput) (*update
 			Why: fmt.Sprintf("it is %s, and what it becomes is decided by its run and its retries", j.State), Fix: "the only status to set is CANCELLED"}
 	}
 	return &updateOutput{SimulationUpdate{JobID: j.ID, TaskID: newTaskID(), Message: said}}, nil
+}
+
+// status is the one that was reported.
+func (in *updateInput) status() (job.State, error) {
+	var c checks
+	asked, ok := stateOf(in.Status)
+	if !ok {
+		c.add("status", fmt.Sprintf("there is no status %q", shorten(in.Status)), "choose of PENDING, QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED")
+	}
+	if p, err := strconv.ParseFloat(in.Progress, 64); in.Progress != "" && (err != nil || !(p >= 0 && p <= 1)) {
+		c.add("progress", fmt.Sprintf("%q is not a number of 0 … 1", shorten(in.Progress)), "")
+	}
+	return asked, job.InvalidInput("the job was not changed", c.problems)
 }
 
 // id is the id of a job as this system writes it.
