@@ -34,9 +34,10 @@ demo: build ## run silicon (Quantum ESPRESSO) and aluminium (LAMMPS) through one
 
 .PHONY: test
 test: export GOFLAGS = -tags=carried
-test: build ## everything: engines and services installed, unit tests, real codes, databases, crashes, chaos
+test: build ## everything: engines, services and Python clients installed, unit tests, real codes, databases, crashes, chaos
 	@scripts/engines.sh $(if $(CI),--required)
 	@scripts/services.sh $(if $(CI),--required)
+	@scripts/python.sh $(if $(CI),--required)
 	@scripts/test.sh
 
 .PHONY: check

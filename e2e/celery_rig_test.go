@@ -206,13 +206,18 @@ type line struct {
 	Took  float64         `json:"seconds"`
 }
 
-// groupTimeout bounds one group of points on a busy machine.
-const groupTimeout = 5 * time.Minute
+// groupTimeout bounds one group of points on a busy machine, and longTimeout one in
+// the long form of the tests.
+const groupTimeout, longTimeout = 5 * time.Minute, 2 * time.Hour
 
 // run runs the points of a file and makes each a test of its own.
 func (c *celery) run(file string, points ...string) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), groupTimeout)
+	timeout := groupTimeout
+	if os.Getenv("CELERY_LONG") != "" {
+		timeout = longTimeout
+	}
+	ctx, cancel := context.WithTimeout(c.t.Context(), timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.python, append([]string{file + ".py"}, points...)...)
 	cmd.Dir, cmd.Env = filepath.Join("testdata", "celery"), append(os.Environ(), c.environment()...)
@@ -348,6 +353,8 @@ func (c *celery) answer(ask string, raw json.RawMessage) (any, error) {
 		return c.resident()
 	case "jobs":
 		return c.jobs()
+	case "executions":
+		return c.executions()
 	case "starts":
 		starts, err := readStarts(filepath.Join(c.dir, "starts"))
 		return len(starts), err
@@ -386,6 +393,28 @@ func (c *celery) processesOf(task string) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// executions counts the programs that were started by task.
+func (c *celery) executions() (map[string]int, error) {
+	starts, err := readStarts(filepath.Join(c.dir, "starts"))
+	if err != nil {
+		return nil, err
+	}
+	byJob := map[job.ID]int{}
+	for _, s := range starts {
+		byJob[s.Job]++
+	}
+	count := map[string]int{}
+	for j, err := range c.client.List(c.t.Context(), api.ListQuery{All: true}) {
+		if err != nil {
+			return nil, err
+		}
+		if task, ok := strings.CutPrefix(j.Key, "celery:"); ok {
+			count[task] += byJob[j.ID]
+		}
+	}
+	return count, nil
 }
 
 // jobs counts the jobs of nanoos by state.

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/nano-os/nanoos/internal/celery/redistest"
 )
 
 // The points of the conformance checklist, with real Celery clients of two
@@ -38,7 +39,7 @@ var celeryGroups = []group{
 	{name: "control"},
 	{name: "events", env: []string{"TZ=Pacific/Auckland"}},
 	{name: "outage", once: true},
-	{name: "flower", once: true},
+	{name: "dashboard", once: true},
 }
 
 // renamed runs the groups that look at keys in another database, with every name
@@ -75,7 +76,7 @@ func TestCelery(t *testing.T) {
 func (g group) title() string { return strings.Join(append([]string{g.name}, g.points...), "_") }
 
 // TestEveryPointOfTheChecklistIsTested: 61 of them, the last being all others
-// under other names, 18 and 26 being tests of their own.
+// under other names.
 func TestEveryPointOfTheChecklistIsTested(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/celery/*.py")
@@ -107,13 +108,38 @@ func TestEveryPointOfTheChecklistIsTested(t *testing.T) {
 	}
 }
 
-// celeryAlone are the groups of tests of their own: they need the machine for
-// themselves, or kill what others use.
-var celeryAlone = []group{{name: "speed", cpus: 1}, {name: "losses"}}
+// celeryAlone are the groups of the tests below.
+var celeryAlone = []group{{name: "speed"}, {name: "losses"}}
 
 // TestCelery18_NoGapBetweenTasks runs while nothing else does.
 func TestCelery18_NoGapBetweenTasks(t *testing.T) {
-	for _, g := range celeryAlone[:1] {
-		newCelery(t, celeryLayout{python: "newest", cpus: cmp.Or(g.cpus, 4), plain: true}).run(g.name)
-	}
+	newCelery(t, celeryLayout{python: "newest", cpus: 1, plain: true}).run("speed")
+}
+
+// TestCelery26_EverythingIsKilled: CELERY_MESSAGES messages (400) while nanoos,
+// its connections and a Redis with an append-only file are killed at random; each
+// is answered once, and what it asks for is done once.
+func TestCelery26_EverythingIsKilled(t *testing.T) {
+	t.Parallel()
+	newCelery(t, celeryLayout{python: "newest", redis: redistest.Options{AppendOnly: true}}).run("losses", "p26", "x_everything")
+}
+
+// TestF27_RedisKilledEmptiedAndRestarted: no accepted job is lost; messages that
+// were not moved obey Redis.
+func TestF27_RedisKilledEmptiedAndRestarted(t *testing.T) {
+	t.Parallel()
+	newCelery(t, celeryLayout{python: "newest"}).run("losses", "x_a_redis")
+}
+
+// TestF28_RedeliveryMakesOneJob: and so does every other way to send a message twice.
+func TestF28_RedeliveryMakesOneJob(t *testing.T) {
+	t.Parallel()
+	newCelery(t, celeryLayout{python: "newest"}).run("hostile", "x_F28")
+}
+
+// TestF29_HostileMessages: each is answered or buried with its reason, and the
+// next good message does not wait.
+func TestF29_HostileMessages(t *testing.T) {
+	t.Parallel()
+	newCelery(t, celeryLayout{python: "newest"}).run("hostile", "x_F29")
 }

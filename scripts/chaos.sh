@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # The long form of the chaos tests: real PostgreSQL, real processes, CHAOS_KILLS
 # (1000) random kills from CHAOS_SEED, CHAOS_JOBS (10000) jobs of which none is
-# lost, and upgrades between this source and the one before it.
+# lost, upgrades between this source and the one before it, and CELERY_MESSAGES
+# (10000) messages of Celery programs while Redis and nanoos are killed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/services.sh --required
+scripts/python.sh --required
 export CHAOS_KILLS=${CHAOS_KILLS:-1000} CHAOS_JOBS=${CHAOS_JOBS:-10000} CHAOS_SEED=${CHAOS_SEED:-$RANDOM}
 
 # The version before: the last tag, or the last commit, that can be a server.
@@ -29,3 +31,5 @@ else
 fi
 echo "CHAOS_SEED=$CHAOS_SEED CHAOS_KILLS=$CHAOS_KILLS CHAOS_JOBS=$CHAOS_JOBS"
 go test ./e2e -count=1 -timeout 4h -v -run '^(TestChaos|TestChaosAnyOneOfFive|TestF36)'
+export CELERY_LONG=1 CELERY_MESSAGES=${CELERY_MESSAGES:-10000}
+go test ./e2e -count=1 -timeout 4h -v -run '^(TestCelery26|TestF27|TestF29|TestCelery$/newest/(outage|control)$)'

@@ -18,9 +18,9 @@ def ask_node(method, arguments=None, timeout=5):
 
 
 def p39_the_command_line_sees_the_node():
-    for command in (["status"], ["inspect", "ping"], ["inspect", "ping", "-d", NODE]):
+    for words in (["status"], ["inspect", "ping"], ["inspect", "ping", "-d", NODE]):
         began = time.monotonic()
-        done = celery(*command)
+        done = command(*words)
         equal(done.returncode, 0, done.stdout)
         assert NODE in done.stdout, done.stdout
     began = time.monotonic()
@@ -158,7 +158,7 @@ def p45_consumers_come_and_go():
     time.sleep(1)
     equal((r.state, db.llen(key("extra_q"))), ("PENDING", 1))
     db.delete(key("extra_q"))
-    done = celery("control", "-d", NODE, "add_consumer", "another_q")
+    done = command("control", "-d", NODE, "add_consumer", "another_q")
     equal(done.returncode, 0, done.stdout)
     simapp.noop.apply_async(queue="another_q").get(timeout=20)
     app.control.cancel_consumer("another_q", reply=True, destination=[NODE], timeout=5)

@@ -49,7 +49,7 @@ def check(events, ok, bad, retried, began):
     for e in mine:
         for field in ("utcoffset", "pid", "clock", "timestamp", "type"):
             assert field in e, (field, e)
-        if e["type"].startswith("worker-"):
+        if e["type"].startswith("worker-") and not PYTHON:  # its answers to "heartbeat" are short
             for field in ("freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys"):
                 assert field in e, (field, e)
             equal(len(e["loadavg"]), 3)

@@ -9,7 +9,6 @@ import time
 import uuid
 import zlib
 
-import celery
 import kombu
 
 import simapp

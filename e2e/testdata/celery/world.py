@@ -17,6 +17,8 @@ import time
 import traceback
 import uuid
 
+import celery.exceptions
+import kombu.exceptions
 import redis
 
 import simapp
@@ -124,9 +126,17 @@ def started(*results, timeout=20):
         eventually(timeout, "%s has started" % r.id, lambda: r.state in ("STARTED", "PROGRESS"))
 
 
+def patiently(do):
+    """What it returns, or nothing while Redis is not back for this client either."""
+    try:
+        return do()
+    except (OSError, redis.exceptions.ConnectionError, celery.exceptions.TimeoutError, kombu.exceptions.OperationalError):
+        return None
+
+
 def ready(timeout=30):
     """Waits until the worker answers."""
-    eventually(timeout, "the worker answers", lambda: app.control.ping(destination=[NODE], timeout=0.5))
+    eventually(timeout, "the worker answers", lambda: patiently(lambda: app.control.ping(destination=[NODE], timeout=0.5)))
 
 
 class Channel:
@@ -194,7 +204,7 @@ def python_worker(*args, queues="default", name="py1@host1", log=subprocess.DEVN
         p.wait()
 
 
-def celery(*args, timeout=30):
+def command(*args, timeout=30):
     """Runs the command line of Celery."""
     return subprocess.run([sys.executable, "-m", "celery", "-A", "simapp", *args],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout)

@@ -20,8 +20,12 @@ server = {}
 
 
 def call(path, method="GET", **data):
-    """An answer of Flower: its status and text."""
-    body = urllib.parse.urlencode(data).encode() if data or method == "POST" else None
+    """An answer of Flower: its status and text. What is nested goes as JSON."""
+    body = None
+    if any(isinstance(v, dict) for v in data.values()):
+        body = json.dumps(data).encode()
+    elif data or method == "POST":
+        body = urllib.parse.urlencode(data).encode()
     request = urllib.request.Request(server["url"] + path, data=body, method=method)
     try:
         with urllib.request.urlopen(request, timeout=20) as response:
@@ -93,8 +97,8 @@ def p58_flower_shows_the_worker_and_its_tasks():
     equal(lengths.get("simulations"), 0, str(lengths))
     db.delete("simulations_later")
 
-    sent = post("/api/task/async-apply/simapp.slow", args="[]")  # Flower sends it without its argument
-    raises(app.AsyncResult(sent["task-id"]))
+    sent = post("/api/task/async-apply/simapp.slow", kwargs={"seconds": 0.1})
+    app.AsyncResult(sent["task-id"]).get(timeout=20)
 
 
 def p59_the_buttons_work():
