@@ -49,6 +49,7 @@ type celery struct {
 	redis  *redistest.Server
 	worker *daemon // the worker under test
 	client *api.Client
+	second *celery // another server of the same database, if there is one
 }
 
 // celeryTasks are the tasks of testdata/celery/simapp.py as jobs.
@@ -114,6 +115,30 @@ func newCelery(t *testing.T, l celeryLayout) *celery {
 		c.worker = newDaemon(t, "celery", c.python, args, append(c.environment(), "PYTHONPATH=testdata/celery"))
 	}
 	c.start()
+	return c
+}
+
+// newCeleryCluster starts Redis, PostgreSQL, two servers and a worker.
+func newCeleryCluster(t *testing.T, python string) *celery {
+	t.Helper()
+	if reference() {
+		t.Skip("SKIPPED: a Python worker has no servers")
+	}
+	cl := newInstallation(t, layout{})
+	c := &celery{t: t, dir: cl.dir, layout: celeryLayout{python: python, options: "{}"}, python: interpreter(t, python), redis: redistest.Start(t, redistest.Options{})}
+	cl.env = append(cl.env, "REDIS_URL="+c.redis.URL(0), "NANOOS_CELERY_TASKS="+c.write("tasks.yaml", celeryTasks), "NANOOS_CELERY_RESULT_EXPIRES=1h")
+	second := *c
+	common := cl.env
+	for i, door := range []*celery{c, &second} {
+		cl.env = append(slices.Clip(common), fmt.Sprintf("NANOOS_CELERY_NODE=go%d@host9", i+1))
+		s := cl.addServer()
+		cl.awaitServer(s)
+		door.worker, door.client = s.daemon, s.client
+	}
+	cl.env = common
+	cl.addWorker()
+	cl.awaitWorkers(1)
+	c.second = &second
 	return c
 }
 
@@ -341,6 +366,8 @@ func (c *celery) answer(ask string, raw json.RawMessage) (any, error) {
 		if c.worker.err != nil {
 			return c.worker.err.Error(), nil
 		}
+	case "swap": // makes the other server the worker under test
+		c.worker, c.client, c.second.worker, c.second.client = c.second.worker, c.second.client, c.worker, c.client
 	case "redis_kill":
 		c.redis.Kill(c.t)
 	case "redis_lose":

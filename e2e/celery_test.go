@@ -143,3 +143,10 @@ func TestF29_HostileMessages(t *testing.T) {
 	t.Parallel()
 	newCelery(t, celeryLayout{python: "newest"}).run("hostile", "x_F29")
 }
+
+// TestCelery_TwoServersShareOneDatabase: each is a node of its own, and every
+// task is answered once, whichever is killed.
+func TestCelery_TwoServersShareOneDatabase(t *testing.T) {
+	t.Parallel()
+	newCeleryCluster(t, "newest").run("servers")
+}

@@ -32,4 +32,4 @@ fi
 echo "CHAOS_SEED=$CHAOS_SEED CHAOS_KILLS=$CHAOS_KILLS CHAOS_JOBS=$CHAOS_JOBS"
 go test ./e2e -count=1 -timeout 4h -v -run '^(TestChaos|TestChaosAnyOneOfFive|TestF36)'
 export CELERY_LONG=1 CELERY_MESSAGES=${CELERY_MESSAGES:-10000}
-go test ./e2e -count=1 -timeout 4h -v -run '^(TestCelery26|TestF27|TestF29|TestCelery$/newest/(outage|control)$)'
+go test ./e2e -count=1 -timeout 4h -v -run '^TestCelery26_|^TestF27_|^TestF29_|^TestCelery$/newest/(outage|control)$'

@@ -1,6 +1,7 @@
 """Everything is killed while messages pass: point 26 and what goes beyond it. The
 messages are written by hand, so that one whose fate is unknown can be sent again
 with the same id, as a careful publisher does."""
+import collections
 import os
 import random
 import threading
@@ -71,6 +72,37 @@ class Load:
         eventually(10, "nothing is held", lambda: in_redis() == (0, 0, 0))
 
 
+class Answers:
+    """Counts the final records that are published, as long as nobody cuts us off."""
+
+    def __enter__(self):
+        self.count = collections.Counter()
+        self._sub = db.pubsub()
+        self._sub.psubscribe("celery-task-meta-*")
+        eventually(5, "the channels are open", lambda: self._sub.get_message(timeout=1))
+        self._open = True
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def _run(self):
+        while self._open:
+            m = self._sub.get_message(timeout=0.2)
+            if m and m["type"] == "pmessage":
+                r = json.loads(m["data"])
+                if r["status"] in ("SUCCESS", "FAILURE", "REVOKED"):
+                    self.count[r["task_id"]] += 1
+
+    def check(self, load):
+        eventually(10, "all answers are heard", lambda: set(self.count) >= set(load.ids + load.linked))
+        equal({self.count[i] for i in load.ids + load.linked}, {1}, "seed %d: answers to a task" % seed)
+
+    def __exit__(self, *_):
+        self._open = False
+        self._thread.join(5)
+        self._sub.close()
+
+
 def in_redis():
     return (sum(db.llen(key("simulations", s)) for s in STEPS), db.hlen(UNACKED), db.zcard(UNACKED_INDEX))
 
@@ -119,9 +151,11 @@ def under_fire(load, harms, at_least):
 
 def p26_a_worker_killed_at_any_moment_loses_and_repeats_nothing():
     needs_nanoos()
-    load = Load(200, pace=0.01)
-    done = under_fire(load, [worker], 6)
-    load.check(60)
+    with Answers() as answers:
+        load = Load(200, pace=0.01)
+        done = under_fire(load, [worker], 6)
+        load.check(60)
+        answers.check(load)
     return "seed %d: %r" % (seed, done)
 
 
