@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -105,6 +107,9 @@ func newCelery(t *testing.T, l celeryLayout) *celery {
 		}
 		env = append(env, "NANOOS_CONFIG="+c.write("config.yaml", fmt.Sprintf("programs: {nanoos: %s}\n", filepath.Join(c.dir, "journal"))))
 	}
+	if l.redis.TLS {
+		env = append(env, "SSL_CERT_FILE="+c.redis.CA())
+	}
 	listen := freeAddr(t)
 	c.client = api.NewClient("http://"+listen, "")
 	args := []string{"up", "--data", filepath.Join(c.dir, "data"), "--listen", listen, "--cpus", fmt.Sprint(l.cpus), "--memory", "16GiB"}
@@ -174,8 +179,12 @@ func (c *celery) write(name, text string) string {
 
 // environment is that of the Python processes.
 func (c *celery) environment() []string {
+	broker := c.redis.URL(c.layout.database)
+	if c.layout.redis.TLS {
+		broker += "?ssl_cert_reqs=required&ssl_ca_certs=" + url.QueryEscape(c.redis.CA())
+	}
 	return []string{
-		"CELERY_BROKER=" + c.redis.URL(c.layout.database), "CELERY_OPTIONS=" + c.layout.options, "CELERY_NODE=" + celeryNode,
+		"CELERY_BROKER=" + broker, "CELERY_OPTIONS=" + c.layout.options, "CELERY_NODE=" + celeryNode,
 		"CELERY_EXECUTED=" + filepath.Join(c.dir, "executed"), "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1"}
 }
 
@@ -336,8 +345,10 @@ func (c *celery) report(l line) {
 // answer does what a point asks for.
 func (c *celery) answer(ask string, raw json.RawMessage) (any, error) {
 	var args struct {
-		Seconds float64 `json:"seconds"`
-		Task    string  `json:"task"`
+		Seconds  float64  `json:"seconds"`
+		Task     string   `json:"task"`
+		Command  []string `json:"command"`
+		Password string   `json:"password"`
 	}
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return nil, err
@@ -368,6 +379,12 @@ func (c *celery) answer(ask string, raw json.RawMessage) (any, error) {
 		}
 	case "swap": // makes the other server the worker under test
 		c.worker, c.client, c.second.worker, c.second.client = c.second.worker, c.second.client, c.worker, c.client
+	case "redis": // sends a command, with another password if one is given
+		return c.redis.TryAs(cmp.Or(args.Password, c.layout.redis.Password), c.layout.database, args.Command...)
+	case "redis_freeze":
+		c.redis.Freeze(c.t)
+	case "redis_thaw":
+		c.redis.Thaw(c.t)
 	case "redis_kill":
 		c.redis.Kill(c.t)
 	case "redis_lose":
@@ -378,6 +395,10 @@ func (c *celery) answer(ask string, raw json.RawMessage) (any, error) {
 		return c.processesOf(args.Task)
 	case "memory": // resident, KiB
 		return c.resident()
+	case "log":
+		return c.worker.log.tail(1 << 20), nil
+	case "health":
+		return c.health()
 	case "jobs":
 		return c.jobs()
 	case "executions":
@@ -404,6 +425,22 @@ func (c *celery) resident() (n int, err error) {
 		}
 	}
 	return 0, fmt.Errorf("no VmRSS of %d", c.worker.pid())
+}
+
+// health is what anybody may ask a server.
+func (c *celery) health() (h api.Health, err error) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.client.URL()+"/readyz", nil)
+	if err != nil {
+		return h, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return h, err
+	}
+	defer response.Body.Close()
+	return h, json.NewDecoder(response.Body).Decode(&h)
 }
 
 // processesOf counts the processes that run for a task.

@@ -150,3 +150,10 @@ func TestCelery_TwoServersShareOneDatabase(t *testing.T) {
 	t.Parallel()
 	newCeleryCluster(t, "newest").run("servers")
 }
+
+// TestCelery_TroubleWithRedis: a password and TLS, and then a Redis that is full,
+// frozen, or wants another password.
+func TestCelery_TroubleWithRedis(t *testing.T) {
+	t.Parallel()
+	newCelery(t, celeryLayout{python: "newest", redis: redistest.Options{TLS: true, Password: "s3cret"}}).run("trouble")
+}

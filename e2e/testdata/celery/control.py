@@ -219,7 +219,7 @@ def p53_clients_that_die_leave_no_replies():
     for _ in range(1000 if LONG else 300):
         ask_node("ping")
     binding = PREFIX + "_kombu.binding.reply.celery.pidbox"
-    prefix = "" if simapp.options.get("fanout_prefix") is False else "/%s." % simapp.broker.rsplit("/", 1)[1]
+    prefix = "" if simapp.options.get("fanout_prefix") is False else "/%s." % simapp.database
     ids = [str(uuid.uuid4()) for _ in range(100)]
     for oid in ids:
         db.sadd(binding, SEP.join([oid, "", oid + ".reply.celery.pidbox"]))

@@ -155,7 +155,7 @@ def x_F29_random_damage_ends_nothing():
 
 def x_F29_forged_reply_keys_are_not_written():
     needs_nanoos()
-    prefix = "/%s." % simapp.broker.rsplit("/", 1)[1]
+    prefix = "/%s." % simapp.database
     db.set("precious", "value")
     for reply_to in ({"exchange": "reply.celery.pidbox", "routing_key": "precious"}, {"exchange": "", "routing_key": "default"},
                      {"exchange": "tasks", "routing_key": "task.default"}, {"exchange": "precious", "routing_key": "precious"}, "precious", 7, [], None, {}):

@@ -85,13 +85,13 @@ def p09_strange_numbers_and_texts_come_back_as_they_went():
 
 
 def p10_typed_arguments_are_understood():
-    if versions < (5, 3):
-        raise Skip("this version sends plain texts")
+    """Old versions send texts instead."""
     job = uuid.uuid4()
     error = raises(simapp.run_simulation_job.delay(job))
     equal(type(error), ValueError)
     assert str(job) in str(error), error
-    r = simapp.noop.delay(job, decimal.Decimal("1.5"), datetime.datetime.now(datetime.timezone.utc), datetime.date.today(), b"\xff\x00")
+    more = [b"\xff\x00"] if versions >= (5, 3) else []
+    r = simapp.noop.delay(job, decimal.Decimal("1.5"), datetime.datetime.now(datetime.timezone.utc), datetime.date.today(), *more)
     r.get(timeout=20)
     error = raises(simapp.cancel_job.delay(str(job)))
     assert str(job) in str(error), error

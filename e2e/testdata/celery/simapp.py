@@ -6,12 +6,14 @@ The bodies of the tasks run in Python workers only; nanoos has its own.
 import json
 import os
 import time
+import urllib.parse
 
 from celery import Celery
 from kombu import Exchange, Queue
 
 options = json.loads(os.environ.get("CELERY_OPTIONS", "{}"))
 broker = os.environ["CELERY_BROKER"]
+database = urllib.parse.urlsplit(broker).path[1:]
 
 app = Celery("simapp", broker=broker, backend=broker)
 

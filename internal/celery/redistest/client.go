@@ -26,7 +26,12 @@ func (s *Server) Do(t testing.TB, database int, command ...string) any {
 
 // Try is Do for a server that may be down.
 func (s *Server) Try(database int, command ...string) (any, error) {
-	c, err := s.dial(database)
+	return s.TryAs(s.opt.Password, database, command...)
+}
+
+// TryAs is Try with another password than the one that the server started with.
+func (s *Server) TryAs(password string, database int, command ...string) (any, error) {
+	c, err := s.dial(password, database)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +48,7 @@ type conn struct {
 // callTimeout bounds one command, on a server that saves to a busy disk.
 const callTimeout = 30 * time.Second
 
-func (s *Server) dial(database int) (*conn, error) {
+func (s *Server) dial(password string, database int) (*conn, error) {
 	n, err := net.DialTimeout("tcp", s.Addr(), callTimeout)
 	if err != nil {
 		return nil, err
@@ -56,8 +61,8 @@ func (s *Server) dial(database int) (*conn, error) {
 		n = tls.Client(n, &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"})
 	}
 	c := &conn{net: n, r: bufio.NewReader(n)}
-	if s.opt.Password != "" {
-		if _, err := c.do("AUTH", s.opt.Password); err != nil {
+	if password != "" {
+		if _, err := c.do("AUTH", password); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}
 	}

@@ -252,7 +252,7 @@ func (s *Server) await(p *process) error {
 }
 
 func (s *Server) ping() error {
-	c, err := s.dial(0)
+	c, err := s.dial(s.opt.Password, 0)
 	if err != nil {
 		return err
 	}
