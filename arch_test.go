@@ -42,6 +42,7 @@ job, auth, store, store/group                       < store/sqlite, store/postgr
 NONE                                                < store/postgres/pgtest, celery/redistest, faultproxy, simulation
 job, crystal, engine                                < engine/qe, engine/lammps
 job, store                                          < queue
+job, crystal, store, queue                          < bridge
 job, engine, executor, artifact                     < worker
 job, auth, crystal, engine, artifact, store, queue, celery/outcome < api
 job, auth, crystal, engine, engine/qe, engine/lammps, executor, artifact, store, store/sqlite, store/postgres, queue, worker, api, early < cmd/nanoos
@@ -53,7 +54,7 @@ var libraries = map[string][]string{
 	"github.com/danielgtaylor/huma/v2":      {"internal/api"},
 	"github.com/goccy/go-yaml":              {"cmd/nanoos"},
 	"github.com/google/uuid":                {"internal/job"},
-	"github.com/jackc/pgx/v5":               {"internal/store/postgres"},
+	"github.com/jackc/pgx/v5":               {"internal/store/postgres", "internal/bridge"},
 	"github.com/pressly/goose/v3":           {"internal/store/sqlite"},
 	"github.com/prometheus/client_golang":   {"internal/api", "cmd/nanoos"},
 	"github.com/santhosh-tekuri/jsonschema": {"internal/engine"},
@@ -71,7 +72,7 @@ var libraries = map[string][]string{
 
 // clockPackages are where time.Now may be called: the edges. The core takes the
 // time as an argument, so that it can be tested and replayed (G10).
-var clockPackages = []string{"cmd/nanoos", "internal/worker", "internal/api", "internal/executor", "internal/store/sqlite", "internal/store/postgres", "internal/store/postgres/pgtest", "internal/celery/redistest", "internal/engine/mock"}
+var clockPackages = []string{"cmd/nanoos", "internal/worker", "internal/api", "internal/executor", "internal/store/sqlite", "internal/store/postgres", "internal/store/postgres/pgtest", "internal/celery/redistest", "internal/engine/mock", "internal/bridge"}
 
 type goPackage struct {
 	ImportPath string
