@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -27,22 +28,12 @@ func Decode(schema, params json.RawMessage, dst any) []job.Problem {
 	if len(bytes.TrimSpace(params)) == 0 {
 		params = json.RawMessage("{}")
 	}
-	compiled, err := compile(schema)
+	j, err := judgeOf(schema)
 	if err != nil {
 		return []job.Problem{{Field: "parameters", Message: "the engine's schema is broken", Why: err.Error()}}
 	}
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(params))
-	if err != nil {
-		return []job.Problem{{Field: "parameters", Message: "not valid JSON", Why: err.Error()}}
-	}
-	if err := compiled.Validate(value); err != nil {
-		v, ok := err.(*jsonschema.ValidationError)
-		if !ok {
-			return []job.Problem{{Field: "parameters", Message: err.Error()}}
-		}
-		c := problemCollector{root: compiled, value: value}
-		c.collect(v)
-		return c.problems
+	if problems := j.problems(params); len(problems) > 0 {
+		return problems
 	}
 	if err := json.Unmarshal(params, dst); err != nil {
 		return []job.Problem{{Field: "parameters", Message: err.Error()}}
@@ -50,15 +41,77 @@ func Decode(schema, params json.RawMessage, dst any) []job.Problem {
 	return nil
 }
 
+// judge is a compiled schema and the parameters that it found valid of late: to
+// look at them again would cost more than all else that is done with a small
+// job, and of the jobs that come together many have the same parameters and
+// differ in their structures. The older generation goes when the younger is full.
+type judge struct {
+	schema *jsonschema.Schema
+
+	mu         sync.Mutex
+	young, old map[[sha256.Size]byte]bool // guarded by mu; hashes of valid parameters
+}
+
+// maxVerdicts is the size of a generation: some 100 KB for each engine.
+const maxVerdicts = 1000
+
+// problems are what is wrong with parameters.
+func (j *judge) problems(params json.RawMessage) []job.Problem {
+	hash := sha256.Sum256(params)
+	if j.passed(hash) {
+		return nil
+	}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(params))
+	if err != nil {
+		return []job.Problem{{Field: "parameters", Message: "not valid JSON", Why: err.Error()}}
+	}
+	if err := j.schema.Validate(value); err != nil {
+		v, ok := err.(*jsonschema.ValidationError)
+		if !ok {
+			return []job.Problem{{Field: "parameters", Message: err.Error()}}
+		}
+		c := problemCollector{root: j.schema, value: value}
+		c.collect(v)
+		return c.problems
+	}
+	j.pass(hash)
+	return nil
+}
+
+func (j *judge) passed(hash [sha256.Size]byte) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.young[hash] || j.old[hash]
+}
+
+func (j *judge) pass(hash [sha256.Size]byte) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.young == nil || len(j.young) >= maxVerdicts {
+		j.young, j.old = map[[sha256.Size]byte]bool{}, j.young
+	}
+	j.young[hash] = true
+}
+
 // english words the problems that need no words of our own.
 var english = message.NewPrinter(language.English)
 
-// compiled schemas by their text; the set of schemas is that of the engines.
-var compiled sync.Map
+// judges by the place of their schema; the set of schemas is that of the
+// engines, whose texts are part of the program and never change.
+var judges sync.Map
 
-func compile(schema json.RawMessage) (*jsonschema.Schema, error) {
-	if s, ok := compiled.Load(string(schema)); ok {
-		return s.(*jsonschema.Schema), nil
+type place struct {
+	first *byte
+	size  int
+}
+
+func judgeOf(schema json.RawMessage) (*judge, error) {
+	at := place{size: len(schema)}
+	if at.size > 0 {
+		at.first = &schema[0]
+	}
+	if j, ok := judges.Load(at); ok {
+		return j.(*judge), nil
 	}
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
 	if err != nil {
@@ -74,8 +127,8 @@ func compile(schema json.RawMessage) (*jsonschema.Schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	compiled.Store(string(schema), s)
-	return s, nil
+	j, _ := judges.LoadOrStore(at, &judge{schema: s})
+	return j.(*judge), nil
 }
 
 // problemCollector turns the tree of a validation error into a flat list.

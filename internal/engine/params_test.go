@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -74,6 +75,45 @@ func FuzzDecode(f *testing.F) {
 			if p.Message == "" {
 				t.Errorf("a problem without words for %q: %+v", params, p)
 			}
+		}
+	})
+}
+
+func TestAVerdictOnParametersHoldsForTheSameSchemaAndBytesOnly(t *testing.T) {
+	t.Parallel()
+	strict := json.RawMessage(`{"type": "object", "properties": {"n": {"type": "integer", "maximum": 4000}}}`)
+	other := json.RawMessage(`{"type": "object", "properties": {"n": {"type": "integer", "maximum": 2}}}`)
+	// Three generations of verdicts, so that some are forgotten and given again.
+	for range 2 {
+		for n := range 3 * maxVerdicts {
+			var got struct{ N int }
+			params := fmt.Appendf(nil, `{"n": %d}`, n)
+			if problems := Decode(strict, params, &got); problems != nil || got.N != n {
+				t.Fatalf("%s decodes to %d: %v", params, got.N, problems)
+			}
+		}
+	}
+	var got struct{ N int }
+	for range 2 {
+		if Decode(other, json.RawMessage(`{"n": 3}`), &got) == nil {
+			t.Error("what one schema allows passed another")
+		}
+		if Decode(strict, json.RawMessage(`{"n": 4001}`), &got) == nil {
+			t.Error("bad parameters passed")
+		}
+	}
+}
+
+// BenchmarkDecode looks at parameters that were seen before, and at others.
+func BenchmarkDecode(b *testing.B) {
+	b.Run("repeated", func(b *testing.B) {
+		for b.Loop() {
+			mockParams(json.RawMessage(`{"steps": 100, "step_seconds": 36.5, "as": "qe", "seed": 1, "memory_mb": 2048, "children": 4}`))
+		}
+	})
+	b.Run("new", func(b *testing.B) {
+		for n := 0; b.Loop(); n++ {
+			mockParams(fmt.Appendf(nil, `{"steps": 100, "step_seconds": 36.5, "as": "qe", "seed": %d, "memory_mb": 2048, "children": 4}`, n))
 		}
 	})
 }
