@@ -240,8 +240,13 @@ func styleOf(file string) string {
 	return ""
 }
 
-// lammpsFinish adds the style that a file stands for when none is given.
+// lammpsFinish adds the style that a file stands for when none is given, and
+// makes the temperature of a run without a thermostat that of its start.
 func lammpsFinish(out map[string]any) {
+	if _, single := number(out["temperature"]); single && out["task"] == "nve" && out["initial_temperature"] == nil {
+		out["initial_temperature"] = out["temperature"]
+		delete(out, "temperature")
+	}
 	p, _ := out["potential"].(map[string]any)
 	if p == nil || p["style"] != nil {
 		return
