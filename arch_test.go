@@ -43,9 +43,11 @@ NONE                                                < store/postgres/pgtest, cel
 job, crystal, engine                                < engine/qe, engine/lammps
 job, store                                          < queue
 job, crystal, store, queue                          < bridge
+NONE                                                < celery/wire
+job, store, queue, celery/wire, celery/outcome      < celery
 job, engine, executor, artifact                     < worker
 job, auth, crystal, engine, artifact, store, queue, celery/outcome < api
-job, auth, crystal, engine, engine/qe, engine/lammps, executor, artifact, store, store/sqlite, store/postgres, queue, worker, api, early < cmd/nanoos
+job, auth, crystal, engine, engine/qe, engine/lammps, executor, artifact, store, store/sqlite, store/postgres, queue, worker, api, celery, celery/wire, bridge, early < cmd/nanoos
 `
 
 // libraries names the only packages of ours that may import a module.
@@ -57,6 +59,7 @@ var libraries = map[string][]string{
 	"github.com/jackc/pgx/v5":               {"internal/store/postgres", "internal/bridge"},
 	"github.com/pressly/goose/v3":           {"internal/store/sqlite"},
 	"github.com/prometheus/client_golang":   {"internal/api", "cmd/nanoos"},
+	"github.com/redis/go-redis/v9":          {"internal/celery/wire"},
 	"github.com/santhosh-tekuri/jsonschema": {"internal/engine"},
 	"github.com/spf13/pflag":                {"cmd/nanoos"},
 	"github.com/spf13/cobra":                {"cmd/nanoos"},
@@ -72,7 +75,7 @@ var libraries = map[string][]string{
 
 // clockPackages are where time.Now may be called: the edges. The core takes the
 // time as an argument, so that it can be tested and replayed (G10).
-var clockPackages = []string{"cmd/nanoos", "internal/worker", "internal/api", "internal/executor", "internal/store/sqlite", "internal/store/postgres", "internal/store/postgres/pgtest", "internal/celery/redistest", "internal/engine/mock", "internal/bridge"}
+var clockPackages = []string{"cmd/nanoos", "internal/worker", "internal/api", "internal/executor", "internal/store/sqlite", "internal/store/postgres", "internal/store/postgres/pgtest", "internal/celery/redistest", "internal/engine/mock", "internal/bridge", "internal/celery", "internal/celery/wire"}
 
 type goPackage struct {
 	ImportPath string

@@ -97,6 +97,7 @@ nanoos bench --rows drain,pickup --rounds 5`,
 	f.IntVar(&opt.backlog, "backlog", 1_000_000, "jobs that fit, queued beside those that are claimed")
 	f.IntVar(&opt.unfit, "unfit", 150_000, "jobs that do not fit, queued before those that are claimed")
 	f.IntVar(&opt.asleep, "asleep", 1000, "jobs that run while memory is looked at")
+	cmd.AddCommand(newBenchCeleryCommand(a))
 	return cmd
 }
 

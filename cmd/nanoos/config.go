@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -38,6 +39,12 @@ type config struct {
 	Session      job.Duration `json:"session,omitempty"`
 	LostAfter    job.Duration `json:"lost_after,omitempty"`
 	Sweep        job.Duration `json:"sweep,omitempty"`
+
+	// Celery is the front door for Celery programs.
+	Celery celeryConfig `json:"celery,omitzero"`
+	// Platform is the URL of a NANO-OS platform's PostgreSQL, whose jobs are run
+	// when they are named; empty means the one of DATABASE_URL, if it has them.
+	Platform string `json:"platform,omitempty"`
 
 	// What computes.
 	Servers []string     `json:"servers,omitempty"`
@@ -87,7 +94,9 @@ func loadConfig(env func(string) string) (config, error) {
 			return c, &job.Error{Code: job.Invalid, Message: "the configuration " + path + " is wrong", Why: strings.TrimSpace(yaml.FormatError(err, false, true))}
 		}
 	}
-	c.readEnvironment(env)
+	if err := c.readEnvironment(env); err != nil {
+		return c, err
+	}
 	if c.Data == "" {
 		if c.Data, err = defaultData(env); err != nil {
 			return c, err
@@ -96,7 +105,7 @@ func loadConfig(env func(string) string) (config, error) {
 	return c, nil
 }
 
-func (c *config) readEnvironment(env func(string) string) {
+func (c *config) readEnvironment(env func(string) string) error {
 	for _, v := range []struct {
 		name  string
 		field *string
@@ -113,6 +122,10 @@ func (c *config) readEnvironment(env func(string) string) {
 	if servers := listOf(env("NANOOS_URL")); len(servers) > 0 {
 		c.Servers = servers
 	}
+	if platform := cmp.Or(env("NANOOS_PLATFORM"), env("DATABASE_URL")); platform != "" && c.Platform == "" {
+		c.Platform = platform
+	}
+	return c.Celery.readEnvironment(env)
 }
 
 // defaultData is the data directory of a person's own node.

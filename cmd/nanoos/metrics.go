@@ -84,3 +84,20 @@ func collectors(db database) []prometheus.Collector {
 	}
 	return all
 }
+
+// doorMetrics shows whether the other front doors work.
+type doorMetrics struct{ health func() map[string]error }
+
+var doorUp = prometheus.NewDesc("nanoos_front_door_up", "1 while a front door beside HTTP works.", []string{"door"}, nil)
+
+func (m doorMetrics) Describe(ch chan<- *prometheus.Desc) { ch <- doorUp }
+
+func (m doorMetrics) Collect(ch chan<- prometheus.Metric) {
+	for name, fault := range m.health() {
+		up := 1.0
+		if fault != nil {
+			up = 0
+		}
+		ch <- prometheus.MustNewConstMetric(doorUp, prometheus.GaugeValue, up, name)
+	}
+}

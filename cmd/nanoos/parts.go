@@ -13,10 +13,13 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/api"
 	"github.com/nano-os/nanoos/internal/artifact"
+	"github.com/nano-os/nanoos/internal/bridge"
+	"github.com/nano-os/nanoos/internal/celery"
 	"github.com/nano-os/nanoos/internal/engine"
 	"github.com/nano-os/nanoos/internal/executor"
 	"github.com/nano-os/nanoos/internal/job"
@@ -37,9 +40,13 @@ type serving struct {
 	artifacts *artifact.Dir
 	queue     *queue.Service
 	server    *api.Server
+	celery    *celery.Server // nil without Redis
+	bridge    *bridge.Bridge // nil without a platform
 	listener  net.Listener
 	token     string // the administrator's; empty when none is needed
 	newToken  bool   // made by this start
+	// shutdown ends run; set by it.
+	shutdown atomic.Pointer[context.CancelFunc]
 }
 
 // database is what a server needs of either store.
@@ -116,8 +123,9 @@ func (s *serving) openServer(ctx context.Context, here runsHere) (err error) {
 	s.server = api.New(api.Deps{
 		Store: s.store, Queue: s.queue, Artifacts: s.artifacts, Engines: s.engines,
 		Inputs: here.inputs, Live: here.live, LiveDir: filepath.Join(s.cfg.artifacts(), ".live"), Logger: s.log,
-		Metrics:    collectors(s.store),
+		Metrics:    append(collectors(s.store), doorMetrics{s.doorsHealth}),
 		Ready:      func() error { return s.store.Stats().Halted },
+		Doors:      s.doorsHealth,
 		EngineInfo: here.engineInfo,
 	}, opt)
 	return nil
@@ -162,8 +170,21 @@ func (s *serving) url() string {
 	return scheme + addr.String()
 }
 
+// run runs the parts of a server beside those of its caller, until ctx ends or
+// somebody shuts it down.
+func (s *serving) run(ctx context.Context, more ...part) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.shutdown.Store(&cancel)
+	parts := append([]part{{"queue", s.queue.Maintain}, {"server", s.serve}}, more...)
+	return runParts(ctx, append(parts, s.doors()...)...)
+}
+
 // close releases what was opened; programs that run go on.
 func (s *serving) close() {
+	if s.bridge != nil {
+		s.bridge.Close()
+	}
 	if s.listener != nil {
 		// The server may have closed it already.
 		_ = s.listener.Close()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,15 +59,13 @@ func (a *app) server(ctx context.Context, cfg config) error {
 	defer s.close()
 	fmt.Fprintf(a.io.err, "nanoos %s serves at %s\n", version, s.url())
 	fmt.Fprintf(a.io.err, "  database: %s; files in %s\n", cfg.databaseName(), cfg.artifacts())
-	if note := s.tokenNote(); note != "" {
-		fmt.Fprintf(a.io.err, "  %s\n", note)
-	}
+	s.printNotes(a.io.err)
 	fmt.Fprintf(a.io.err, "  try:  nanoos worker --server %s\n", s.url())
 	if err := s.announce(); err != nil {
 		return err
 	}
 	defer s.withdraw()
-	return runParts(ctx, part{"queue", s.queue.Maintain}, part{"server", s.serve})
+	return s.run(ctx)
 }
 
 // openServing opens a server without a worker. What it has opened it closes
@@ -82,6 +79,9 @@ func openServing(ctx context.Context, cfg config, log *slog.Logger) (*serving, e
 	}
 	if err == nil {
 		err = s.openServer(ctx, here)
+	}
+	if err == nil {
+		err = s.openCelery(ctx, nil)
 	}
 	if err != nil {
 		s.close()
@@ -102,11 +102,7 @@ func (c config) databaseName() string {
 	if c.Database == "" {
 		return c.sqliteFile()
 	}
-	u, err := url.Parse(c.Database)
-	if err != nil {
-		return "PostgreSQL" // what is no URL may hold a password anywhere (G19)
-	}
-	return u.Redacted()
+	return redacted(c.Database, "PostgreSQL")
 }
 
 // minPeriod keeps a busy machine from looking dead.

@@ -82,7 +82,10 @@ func (n *node) open(ctx context.Context, cfg config) (err error) {
 	}
 	n.work = n.computing.worker(n.queue, n.artifacts, nil)
 	here.live = n.work
-	return n.openServer(ctx, here)
+	if err := n.openServer(ctx, here); err != nil {
+		return err
+	}
+	return n.openCelery(ctx, n.work.Resize)
 }
 
 // up opens a node and runs it until ctx ends.
@@ -94,9 +97,7 @@ func (a *app) up(ctx context.Context, cfg config) error {
 	defer n.close()
 	fmt.Fprintf(a.io.err, "nanoos %s is up at %s\n", version, n.url())
 	fmt.Fprintf(a.io.err, "  data in %s; jobs may use %d CPUs; engines: %v\n", cfg.Data, n.session.Offer.CPUs, n.session.Offer.Engines)
-	if note := n.tokenNote(); note != "" {
-		fmt.Fprintf(a.io.err, "  %s\n", note)
-	}
+	n.printNotes(a.io.err)
 	fmt.Fprintln(a.io.err, "  try:  nanoos submit examples/silicon/scf.yaml   (Ctrl-C stops the node, not the simulations)")
 	return n.run(ctx)
 }
@@ -109,7 +110,7 @@ func (n *node) run(ctx context.Context) error {
 		return err
 	}
 	defer n.withdraw()
-	return runParts(ctx, part{"queue", n.queue.Maintain}, part{"worker", n.work.Run}, part{"server", n.serve})
+	return n.serving.run(ctx, part{"worker", n.work.Run})
 }
 
 // startEmbedded runs a node inside a client until stop is called.
@@ -118,7 +119,8 @@ func startEmbedded(ctx context.Context, dataDir string, logTo io.Writer) (url st
 	if err != nil {
 		return "", nil, err
 	}
-	cfg.Data, cfg.Listen, cfg.Database = dataDir, "127.0.0.1:0", ""
+	cfg.Data, cfg.Listen, cfg.Database, cfg.Platform = dataDir, "127.0.0.1:0", "", ""
+	cfg.Celery.Redis = "" // a node for one command takes no messages
 	n, err := openNode(ctx, cfg, slog.New(slog.NewTextHandler(logTo, nil)))
 	if err != nil {
 		return "", nil, err

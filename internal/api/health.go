@@ -136,6 +136,14 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	if frozen != "" {
 		checks["installation"] = "frozen: " + frozen
 	}
+	if s.Doors != nil {
+		for name, fault := range s.Doors() {
+			checks[name] = "ok"
+			if fault != nil {
+				checks[name] = "does not work; the log says why" // anybody may ask
+			}
+		}
+	}
 	return writeJSON(w, http.StatusOK, Health{Status: "healthy", Service: serviceName, Version: s.opt.Version, Checks: checks})
 }
 

@@ -51,7 +51,10 @@ type Deps struct {
 	Metrics []prometheus.Collector
 	// Ready says what else keeps the server from doing its work, such as a store
 	// that no longer writes; nil: nothing.
-	Ready  func() error
+	Ready func() error
+	// Doors says by name what keeps the other front doors of the process from
+	// their work: the server is ready all the same. nil: there are none.
+	Doors  func() map[string]error
 	Logger *slog.Logger // nil: says nothing
 }
 

@@ -133,6 +133,13 @@ func (s *Server) candidate(ctx context.Context, raw []byte, key string) (candida
 	return candidate{spec, warnings}, job.InvalidInput(notSubmitted(spec), problems)
 }
 
+// ReadJob reads a job as a submission does, for the other front doors of the
+// same process, and stores the files that came with it.
+func (s *Server) ReadJob(ctx context.Context, raw []byte) (job.Spec, error) {
+	c, err := s.candidate(ctx, raw, "")
+	return c.spec, err
+}
+
 func (s *Server) checked(ctx context.Context, spec job.Spec) error {
 	_, err := s.Queue.Check(ctx, spec)
 	return err

@@ -1,0 +1,213 @@
+// Package wire speaks Celery's protocol on Redis: task messages, the emulation of
+// acknowledgements, results, workflows, remote control and events. It knows how
+// things look there, and nothing of what they mean here.
+package wire
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Orders in which messages are taken.
+const (
+	OrderPriority = "priority" // the highest number first, as NANO-OS documents
+	OrderRedis    = "redis"    // the lowest step first, as Celery's transport does
+)
+
+// Options of a Client. Zero fields mean Celery's own defaults; an application
+// that sets broker_transport_options must have the same here, or nothing is seen.
+type Options struct {
+	URL       string // redis://, rediss:// or unix://, with user, password and database
+	ResultURL string // of the results; empty means the same
+	// AllowOpen accepts a Redis on another machine that asks for no password (T32).
+	AllowOpen bool
+	Order     string
+
+	Separator       string
+	Steps           []int
+	Prefix          string // global_keyprefix
+	UnackedKey      string
+	UnackedIndexKey string
+	UnackedMutexKey string
+	// VisibilityTimeout is how long a consumer that is not heard of keeps a
+	// message (1 h).
+	VisibilityTimeout time.Duration
+
+	FanoutPrefix     string // instead of the number of the database
+	NoFanoutPrefix   bool
+	NoFanoutPatterns bool
+
+	ResultPrefix  string
+	ResultExpires time.Duration // 24 h
+
+	// DeadLetters is the list of messages that were no tasks.
+	DeadLetters string
+	// Routes name the queues of tasks that are published in workflows.
+	Routes map[string]string
+	// DefaultQueue is where those go that are nowhere else sent to; empty means
+	// the queue of the task that they follow.
+	DefaultQueue string
+}
+
+func (o *Options) complete() {
+	o.Order = cmp.Or(o.Order, OrderPriority)
+	o.Separator = cmp.Or(o.Separator, "\x06\x16")
+	if len(o.Steps) == 0 {
+		o.Steps = []int{0, 3, 6, 9}
+	}
+	o.Steps = slices.Compact(slices.Sorted(slices.Values(o.Steps)))
+	o.UnackedKey = cmp.Or(o.UnackedKey, "unacked")
+	o.UnackedIndexKey = cmp.Or(o.UnackedIndexKey, "unacked_index")
+	o.UnackedMutexKey = cmp.Or(o.UnackedMutexKey, "unacked_mutex")
+	o.VisibilityTimeout = cmp.Or(o.VisibilityTimeout, time.Hour)
+	o.ResultExpires = cmp.Or(o.ResultExpires, 24*time.Hour)
+	o.DeadLetters = cmp.Or(o.DeadLetters, "nanoos.dead-letters")
+	if o.ResultPrefix != "" && !strings.ContainsAny(o.ResultPrefix[len(o.ResultPrefix)-1:], ":_-.") {
+		o.ResultPrefix += "_"
+	}
+}
+
+// Client is a connection to the broker and to the results.
+type Client struct {
+	opt     Options
+	broker  *redis.Client
+	results *redis.Client // the same, unless they are elsewhere
+	clock   lamport
+	last    atomic.Int64 // when a message came last, Unix ns
+}
+
+const (
+	// dialTimeout and ioTimeout bound every wait for Redis.
+	dialTimeout, ioTimeout = 3 * time.Second, 5 * time.Second
+	// connections are enough for the loops of a server, and few for Redis.
+	connections = 8
+)
+
+// Open returns a client, which connects when it is first used. Its error means
+// that the addresses are wrong.
+func Open(opt Options) (*Client, error) {
+	opt.complete()
+	broker, err := connect(opt.URL)
+	if err != nil {
+		return nil, fmt.Errorf("the address of Redis is wrong: %w", err)
+	}
+	c := &Client{opt: opt, broker: broker, results: broker}
+	if opt.ResultURL != "" && opt.ResultURL != opt.URL {
+		if c.results, err = connect(opt.ResultURL); err != nil {
+			return nil, errors.Join(fmt.Errorf("the address of the results' Redis is wrong: %w", err), broker.Close())
+		}
+	}
+	return c, nil
+}
+
+// connect prepares the connections to one Redis.
+func connect(address string) (*redis.Client, error) {
+	// Celery spells the check of certificates in the address; it is always on here.
+	if u, err := url.Parse(address); err == nil && u.Query().Has("ssl_cert_reqs") {
+		q := u.Query()
+		q.Del("ssl_cert_reqs")
+		u.RawQuery = q.Encode()
+		address = u.String()
+	}
+	opt, err := redis.ParseURL(address)
+	if err != nil {
+		return nil, withoutSecrets(err)
+	}
+	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = dialTimeout, ioTimeout, ioTimeout
+	opt.PoolSize, opt.PoolTimeout = connections, ioTimeout
+	// A script that was cut off may have run: whoever calls decides.
+	opt.MaxRetries = -1
+	opt.ContextTimeoutEnabled = true
+	if opt.TLSConfig != nil {
+		opt.TLSConfig.MinVersion = tls.VersionTLS12
+	}
+	return redis.NewClient(opt), nil
+}
+
+// withoutSecrets drops the address from an error: a password may be anywhere in it.
+func withoutSecrets(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return fmt.Errorf("it cannot be read as a URL: %w", e.Err)
+	}
+	return err
+}
+
+// Close ends the connections.
+func (c *Client) Close() error {
+	err := c.broker.Close()
+	if c.results != c.broker {
+		err = errors.Join(err, c.results.Close())
+	}
+	return err
+}
+
+// Check asks both Redis whether they can be used; the error says what is wrong
+// and how to cure it.
+func (c *Client) Check(ctx context.Context) error {
+	if err := c.check(ctx, c.broker); err != nil {
+		return err
+	}
+	if c.results != c.broker {
+		return c.check(ctx, c.results)
+	}
+	return nil
+}
+
+func (c *Client) check(ctx context.Context, r *redis.Client) error {
+	if err := r.Ping(ctx).Err(); err != nil {
+		return inWords(err, r.Options())
+	}
+	opt := r.Options()
+	if opt.Password != "" || c.opt.AllowOpen || local(opt) {
+		return nil
+	}
+	return fmt.Errorf("refusing Redis at %s: it asks for no password, and whoever reaches it can submit and cancel jobs; "+
+		"set one (requirepass, or a user), or allow it: celery.allow_open", opt.Addr)
+}
+
+// local reports whether only this machine can reach a Redis.
+func local(opt *redis.Options) bool {
+	if opt.Network == "unix" {
+		return true
+	}
+	host, _, err := net.SplitHostPort(opt.Addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// inWords says what an error of Redis means.
+func inWords(err error, opt *redis.Options) error {
+	text, means := err.Error(), ""
+	switch {
+	case strings.HasPrefix(text, "WRONGPASS"), strings.HasPrefix(text, "NOAUTH"):
+		means = "the user or the password is wrong; write redis://user:password@host (a server with requirepass alone has the user default)"
+	case strings.HasPrefix(text, "NOPERM"):
+		means = "the user may not do this; it needs all keys, all channels and the commands of a worker"
+	case strings.HasPrefix(text, "LOADING"):
+		means = "it is reading its data; wait"
+	case strings.HasPrefix(text, "OOM"):
+		means = "it is full (maxmemory); nothing is lost, and nothing is taken until there is room"
+	case strings.Contains(text, "tls:"), strings.Contains(text, "x509:"), strings.Contains(text, "first record does not look like a TLS handshake"):
+		means = "TLS failed; check rediss:// and the certificates (SSL_CERT_FILE)"
+	case opt.TLSConfig == nil && errors.Is(err, io.EOF):
+		means = "it closed the connection; perhaps it speaks TLS: rediss://"
+	default:
+		means = "it does not answer"
+	}
+	return fmt.Errorf("Redis at %s: %s: %w", opt.Addr, means, err)
+}

@@ -1,0 +1,65 @@
+package wire
+
+import (
+	"strconv"
+	"strings"
+)
+
+// key is a key of the broker.
+func (c *Client) key(name string) string { return c.opt.Prefix + name }
+
+// listKey is the list in which a queue keeps the messages of a step.
+func (c *Client) listKey(queue string, step int) string {
+	if step == 0 {
+		return c.key(queue)
+	}
+	return c.key(queue + c.separator() + strconv.Itoa(step))
+}
+
+// separator is what names and steps are joined with.
+func (c *Client) separator() string { return c.opt.Separator }
+
+// step is that of a priority: the largest step that is not above it. Celery's
+// transport knows no priority above 9.
+func (c *Client) step(priority int) int {
+	priority = max(0, min(priority, 9))
+	step := c.opt.Steps[0]
+	for _, s := range c.opt.Steps {
+		if s <= priority {
+			step = s
+		}
+	}
+	return step
+}
+
+// member is an entry of a routing table.
+func (c *Client) member(routingKey, queue string) string {
+	return strings.Join([]string{routingKey, "", queue}, c.separator())
+}
+
+// fanout is the channel of an exchange that reaches everybody.
+func (c *Client) fanout(exchange, routingKey string) string {
+	prefix := "/" + strconv.Itoa(c.broker.Options().DB) + "."
+	switch {
+	case c.opt.NoFanoutPrefix:
+		prefix = ""
+	case c.opt.FanoutPrefix != "":
+		prefix = strings.ReplaceAll(c.opt.FanoutPrefix, "{db}", strconv.Itoa(c.broker.Options().DB))
+	}
+	channel := c.opt.Prefix + prefix + exchange
+	if routingKey != "" && !c.opt.NoFanoutPatterns {
+		channel += "/" + routingKey
+	}
+	return channel
+}
+
+// metaKey is where a result is kept, and the channel on which it is told.
+func (c *Client) metaKey(id string) string { return c.opt.ResultPrefix + "celery-task-meta-" + id }
+
+// groupKey is where the parts of a chord are counted.
+func (c *Client) groupKey(id, suffix string) string {
+	return c.opt.ResultPrefix + "celery-taskset-meta-" + id + suffix
+}
+
+// markerKey remembers that a task was answered.
+func (c *Client) markerKey(id string) string { return c.opt.ResultPrefix + "nanoos.answered." + id }

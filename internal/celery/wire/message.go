@@ -1,0 +1,412 @@
+package wire
+
+import (
+	"bytes"
+	"compress/bzip2"
+	"compress/gzip"
+	"compress/zlib"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Limits of a message (T31).
+const (
+	maxMessage = 8 << 20
+	maxID      = 255
+	maxName    = 255
+)
+
+// Task is one call of a task, as a message brings it.
+type Task struct {
+	ID, Name string
+	Shadow   string // shown instead of Name, if not empty
+	// Args and Kwargs are strict JSON, in which values of Python that JSON has no
+	// form for are plain texts. RawArgs and RawKwargs are as they were sent.
+	Args               []json.RawMessage
+	Kwargs             map[string]json.RawMessage
+	RawArgs, RawKwargs json.RawMessage
+	ArgsRepr           string // as Python prints them; for people
+	KwargsRepr         string
+
+	ETA, Expires         time.Time // zero: none
+	Retries              int
+	HardLimit, SoftLimit float64 // s; 0: none
+	IgnoreResult         bool
+	Priority             int
+
+	RootID, ParentID, Group string
+	GroupIndex              *int
+	ReplyTo, CorrelationID  string
+	Embed                   Embed
+
+	Queue, Exchange, RoutingKey string
+	Redelivered                 bool
+}
+
+// Embed is what is to be done with the answer.
+type Embed struct {
+	Callbacks []Signature `json:"callbacks"`
+	Errbacks  []Signature `json:"errbacks"`
+	Chain     []Signature `json:"chain"` // the last one comes next
+	Chord     *Signature  `json:"chord"`
+}
+
+// Fault is why a message is no task.
+type Fault struct {
+	Reason string
+	// Exception is what its sender can be told; nil if there is nobody to tell.
+	Exception *Exception
+}
+
+// envelopeOf is the form of everything in a list or on a channel.
+type envelopeOf struct {
+	Body            *string                    `json:"body"`
+	ContentType     string                     `json:"content-type"`
+	ContentEncoding string                     `json:"content-encoding"`
+	Headers         map[string]json.RawMessage `json:"headers"`
+	Properties      *properties                `json:"properties"`
+}
+
+type properties struct {
+	CorrelationID string          `json:"correlation_id"`
+	ReplyTo       string          `json:"reply_to"`
+	BodyEncoding  string          `json:"body_encoding"`
+	DeliveryTag   string          `json:"delivery_tag"`
+	Priority      json.RawMessage `json:"priority"`
+	DeliveryInfo  struct {
+		Exchange    string `json:"exchange"`
+		RoutingKey  string `json:"routing_key"`
+		Redelivered *bool  `json:"redelivered"`
+	} `json:"delivery_info"`
+}
+
+// Decode reads a message as it stands in a list. With a fault the task has what
+// could be read, its id at best.
+func Decode(raw []byte) (Task, *Fault) {
+	var t Task
+	if len(raw) > maxMessage {
+		return t, &Fault{Reason: fmt.Sprintf("it has %d bytes, more than %d", len(raw), maxMessage)}
+	}
+	text, err := strict(raw)
+	if err != nil {
+		return t, &Fault{Reason: err.Error()}
+	}
+	var e envelopeOf
+	if err := json.Unmarshal(text, &e); err != nil || e.Properties == nil || e.Body == nil {
+		return t, &Fault{Reason: "it is no message: " + orElse(err, "it has no body or no properties")}
+	}
+	t.ReplyTo, t.CorrelationID = e.Properties.ReplyTo, e.Properties.CorrelationID
+	t.Priority = whole(e.Properties.Priority)
+	t.Exchange, t.RoutingKey = e.Properties.DeliveryInfo.Exchange, e.Properties.DeliveryInfo.RoutingKey
+	if r := e.Properties.DeliveryInfo.Redelivered; r != nil {
+		t.Redelivered = *r
+	}
+	header(e.Headers, "id", &t.ID)
+	header(e.Headers, "task", &t.Name)
+	if t.ID != "" && !goodID(t.ID) {
+		t.ID = ""
+		return t, &Fault{Reason: "its id is none: it is too long, or has blanks or control characters"}
+	}
+	body, fault := e.body()
+	if fault != nil {
+		return t, fault
+	}
+	if t.Name == "" {
+		return t, t.protocol1(body)
+	}
+	if t.ID == "" {
+		return t, &Fault{Reason: "it has no id"}
+	}
+	if err := t.headers(e.Headers); err != nil {
+		return t, fail("celery.exceptions", "InvalidTaskError", err.Error())
+	}
+	return t, t.body(body)
+}
+
+// body decodes the body of an envelope to strict JSON.
+func (e *envelopeOf) body() ([]byte, *Fault) {
+	if e.ContentType != "" && e.ContentType != "application/json" {
+		return nil, fail("kombu.exceptions", "ContentDisallowed",
+			fmt.Sprintf("Refusing to deserialize untrusted content of type %s (application/json only)", shortText(e.ContentType)))
+	}
+	body := []byte(*e.Body)
+	if e.Properties.BodyEncoding == "base64" {
+		var err error
+		if body, err = base64.StdEncoding.DecodeString(*e.Body); err != nil {
+			return nil, fail("kombu.exceptions", "DecodeError", "the body is not base64")
+		}
+	}
+	var compression string
+	header(e.Headers, "compression", &compression)
+	body, err := decompress(body, compression)
+	if err == nil {
+		body, err = strict(body)
+	}
+	if err != nil {
+		return nil, fail("kombu.exceptions", "DecodeError", "the body cannot be read: "+err.Error())
+	}
+	return body, nil
+}
+
+// decompress undoes what the header says. What Celery calls gzip is zlib.
+func decompress(body []byte, how string) ([]byte, error) {
+	var r io.Reader
+	var err error
+	switch how {
+	case "":
+		return body, nil
+	case "application/x-gzip", "gzip", "zlib":
+		if bytes.HasPrefix(body, []byte{0x1f, 0x8b}) {
+			r, err = gzip.NewReader(bytes.NewReader(body))
+		} else {
+			r, err = zlib.NewReader(bytes.NewReader(body))
+		}
+	case "application/x-bz2", "bzip2":
+		r = bzip2.NewReader(bytes.NewReader(body))
+	default:
+		return nil, fmt.Errorf("its compression %s is not supported: use gzip or bzip2", shortText(how))
+	}
+	if err != nil {
+		return nil, err
+	}
+	out, err := io.ReadAll(io.LimitReader(r, maxMessage+1))
+	if err == nil && len(out) > maxMessage {
+		err = fmt.Errorf("it has more than %d bytes", maxMessage)
+	}
+	return out, err
+}
+
+// headers reads those of protocol 2. Unknown ones are ignored.
+func (t *Task) headers(h map[string]json.RawMessage) error {
+	header(h, "shadow", &t.Shadow)
+	header(h, "argsrepr", &t.ArgsRepr)
+	header(h, "kwargsrepr", &t.KwargsRepr)
+	header(h, "root_id", &t.RootID)
+	header(h, "parent_id", &t.ParentID)
+	header(h, "group", &t.Group)
+	header(h, "ignore_result", &t.IgnoreResult)
+	header(h, "group_index", &t.GroupIndex)
+	t.Retries = whole(h["retries"])
+	for _, id := range []*string{&t.RootID, &t.ParentID, &t.Group} {
+		if *id != "" && !goodID(*id) {
+			*id = ""
+		}
+	}
+	var limits []*float64
+	header(h, "timelimit", &limits)
+	if len(limits) == 2 {
+		t.HardLimit, t.SoftLimit = positive(limits[0]), positive(limits[1])
+	}
+	return t.times(h["eta"], h["expires"])
+}
+
+func (t *Task) times(eta, expires json.RawMessage) (err error) {
+	if t.ETA, err = moment(eta); err != nil {
+		return fmt.Errorf("Invalid ETA value %s", shortText(string(eta)))
+	}
+	if t.Expires, err = moment(expires); err != nil {
+		return fmt.Errorf("Invalid expires value %s", shortText(string(expires)))
+	}
+	return nil
+}
+
+// body reads [args, kwargs, embed].
+func (t *Task) body(body []byte) *Fault {
+	if bytes.Equal(bytes.TrimSpace(body), []byte("null")) {
+		body = []byte("[[],{},null]")
+	}
+	var parts []json.RawMessage
+	if json.Unmarshal(body, &parts) != nil || len(parts) != 3 {
+		return fail("celery.exceptions", "InvalidTaskError", "the body is not [args, kwargs, embed]")
+	}
+	if !isNull(parts[2]) {
+		if err := json.Unmarshal(parts[2], &t.Embed); err != nil {
+			return fail("celery.exceptions", "InvalidTaskError", "the callbacks cannot be read: "+shortText(err.Error()))
+		}
+	}
+	return t.arguments(parts[0], parts[1])
+}
+
+func (t *Task) arguments(args, kwargs json.RawMessage) *Fault {
+	t.RawArgs, t.RawKwargs = args, kwargs
+	if isNull(args) {
+		t.RawArgs = json.RawMessage("[]")
+	}
+	if isNull(kwargs) {
+		t.RawKwargs = json.RawMessage("{}")
+	}
+	if json.Unmarshal(t.RawArgs, &t.Args) != nil {
+		return fail("celery.exceptions", "InvalidTaskError", "Task args must be a list or tuple")
+	}
+	if json.Unmarshal(t.RawKwargs, &t.Kwargs) != nil {
+		return fail("celery.exceptions", "InvalidTaskError", "Task keyword arguments must be a mapping")
+	}
+	for i := range t.Args {
+		t.Args[i] = plain(t.Args[i])
+	}
+	for k := range t.Kwargs {
+		t.Kwargs[k] = plain(t.Kwargs[k])
+	}
+	if t.ArgsRepr == "" {
+		t.ArgsRepr = reprOf(t.RawArgs)
+	}
+	if t.KwargsRepr == "" {
+		t.KwargsRepr = reprOf(t.RawKwargs)
+	}
+	if t.RootID == "" {
+		t.RootID = t.ID
+	}
+	return nil
+}
+
+// protocol1 reads the form of very old programs: everything is in the body.
+func (t *Task) protocol1(body []byte) *Fault {
+	var old struct {
+		Task, ID            string
+		Args, Kwargs        json.RawMessage
+		Group, Taskset      *string
+		GroupIndex          *int `json:"group_index"`
+		Retries             json.RawMessage
+		ETA, Expires        json.RawMessage
+		Callbacks, Errbacks []Signature
+		Timelimit           []*float64
+		Chord               *Signature
+	}
+	if err := json.Unmarshal(body, &old); err != nil || old.Task == "" || !goodID(old.ID) {
+		return &Fault{Reason: "it names no task"}
+	}
+	t.ID, t.Name, t.GroupIndex = old.ID, old.Task, old.GroupIndex
+	for _, group := range []*string{old.Group, old.Taskset} {
+		if group != nil && goodID(*group) {
+			t.Group = *group
+		}
+	}
+	t.Retries = whole(old.Retries)
+	t.Embed = Embed{Callbacks: old.Callbacks, Errbacks: old.Errbacks, Chord: old.Chord}
+	if len(old.Timelimit) == 2 {
+		t.HardLimit, t.SoftLimit = positive(old.Timelimit[0]), positive(old.Timelimit[1])
+	}
+	if err := t.times(old.ETA, old.Expires); err != nil {
+		return fail("celery.exceptions", "InvalidTaskError", err.Error())
+	}
+	return t.arguments(old.Args, old.Kwargs)
+}
+
+// header reads one header; one of another type counts as absent.
+func header(h map[string]json.RawMessage, name string, into any) {
+	if raw, has := h[name]; has && !isNull(raw) {
+		_ = json.Unmarshal(raw, into) // absent then
+	}
+}
+
+func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
+
+// whole is a number without its fraction; anything else is 0.
+func whole(raw json.RawMessage) int {
+	var f float64
+	if isNull(raw) || json.Unmarshal(raw, &f) != nil || f != f || f > 1e9 || f < -1e9 {
+		return 0
+	}
+	return int(f)
+}
+
+func positive(f *float64) float64 {
+	if f == nil || *f < 0 {
+		return 0
+	}
+	return *f
+}
+
+// moment reads a time of Celery: with a zone, or else in UTC.
+func moment(raw json.RawMessage) (time.Time, error) {
+	if isNull(raw) {
+		return time.Time{}, nil
+	}
+	var text string
+	if err := json.Unmarshal(raw, &text); err != nil {
+		// A typed datetime of a newer kombu.
+		if err := json.Unmarshal(plain(raw), &text); err != nil {
+			return time.Time{}, err
+		}
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", "2006-01-02"} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return at.UTC(), nil
+		}
+	}
+	return time.Time{}, errors.New("it is no time")
+}
+
+// goodID reports whether an id may be part of a key.
+func goodID(id string) bool {
+	if id == "" || len(id) > maxID {
+		return false
+	}
+	for _, r := range id {
+		if r <= ' ' || r == 0x7f || r == 0xfffd {
+			return false
+		}
+	}
+	return true
+}
+
+func fail(module, class, message string) *Fault {
+	return &Fault{Reason: message, Exception: &Exception{Type: class, Module: module, Message: []any{message}}}
+}
+
+func orElse(err error, text string) string {
+	if err != nil {
+		return shortText(err.Error())
+	}
+	return text
+}
+
+// shortText cuts a text that somebody else has written.
+func shortText(s string) string {
+	s = strings.ToValidUTF8(s, "?")
+	if len(s) > 200 {
+		return strings.ToValidUTF8(s[:200], "") + "..."
+	}
+	return s
+}
+
+// envelope wraps a body for a channel.
+func envelope(body []byte, headers map[string]any, exchange, routingKey string) []byte {
+	raw, err := json.Marshal(map[string]any{
+		"body": base64Text(body), "content-encoding": "utf-8", "content-type": "application/json", "headers": headers,
+		"properties": map[string]any{
+			"delivery_mode": 1, "delivery_info": map[string]any{"exchange": exchange, "routing_key": routingKey},
+			"priority": 0, "body_encoding": "base64", "delivery_tag": newUUID(),
+		},
+	})
+	if err != nil { // headers are ours: texts and numbers
+		panic(err)
+	}
+	return raw
+}
+
+// open takes a body out of the envelope that it came in over a channel.
+func open(raw []byte) (body []byte, headers json.RawMessage, err error) {
+	text, err := strict(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	var e envelopeOf
+	if err := json.Unmarshal(text, &e); err != nil {
+		return nil, nil, err
+	}
+	if e.Body == nil || e.Properties == nil {
+		return nil, nil, errors.New("it has no body or no properties")
+	}
+	body, fault := e.body()
+	if fault != nil {
+		return nil, nil, errors.New(fault.Reason)
+	}
+	headers, err = json.Marshal(e.Headers)
+	return body, headers, err
+}
