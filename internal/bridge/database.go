@@ -20,9 +20,9 @@ import (
 // Bounds of what the platform's database may cost. Nothing waits longer.
 const (
 	connectTimeout = 5 * time.Second
-	// useTimeout bounds one use of a session; a statement ends after 10 s on the
+	// useTimeout bounds one use of a session; a statement ends after 8 s on the
 	// server, and waits for a lock of the platform's for 2 s.
-	useTimeout = 15 * time.Second
+	useTimeout = 10 * time.Second
 	// maxIdle bounds the sessions that are kept: the mirror's, and some for the
 	// front doors. The platform's server is not ours to fill.
 	maxIdle = 4
@@ -30,10 +30,10 @@ const (
 	lookAgain = time.Minute
 )
 
-// settings hold for every session; times of the platform are in UTC.
+// settings hold for every session. A pooler may lose them: no outcome depends on
+// them.
 var settings = []struct{ name, value string }{
-	{"TimeZone", "UTC"},
-	{"statement_timeout", "10s"},
+	{"statement_timeout", "8s"},
 	{"lock_timeout", "2s"},
 	{"idle_in_transaction_session_timeout", "20s"},
 	{"application_name", "nanoos-bridge"},

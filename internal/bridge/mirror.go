@@ -20,9 +20,10 @@ const (
 	// that the platform knows the consequences of.
 	duty       = "bridge"
 	metaCursor = "bridge.cursor"
-	// leadFor is the lease; leadEvery is how often it is renewed together with
-	// the cursor, and how often the other servers try to take it.
-	leadFor, leadEvery = 15 * time.Second, 5 * time.Second
+	// leadFor is the lease, short because a cancel of the platform's waits for the
+	// next leader; leadEvery is how often it is renewed, and how often the other
+	// servers try to take it.
+	leadFor, leadEvery = 8 * time.Second, 2 * time.Second
 	// tick is how often progress is told.
 	tick = time.Second
 	// watchEvery is how often the rows are looked at: a job that the platform
@@ -75,6 +76,7 @@ func (b *Bridge) newMirror() *mirror {
 // nothing: it is tried again, and told what happened meanwhile.
 func (b *Bridge) Run(ctx context.Context) error {
 	m, pause := b.newMirror(), firstPause
+	defer func() { m.leave() }()
 	for ctx.Err() == nil {
 		changed := b.opt.Queue.Changed()
 		more, err := m.step(ctx)
@@ -98,6 +100,22 @@ func (b *Bridge) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// leave ends the lease, so that another server need not wait for its end.
+func (m *mirror) leave() {
+	if m.until.IsZero() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	err := m.b.opt.Store.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.Lead(ctx, duty, m.b.opt.Name, 0)
+		return err
+	})
+	if err != nil {
+		m.b.opt.Log.DebugContext(ctx, "the lease of the mirror ends by itself", "error", err)
+	}
 }
 
 // ping keeps the health of a server that does not lead true.
@@ -284,28 +302,36 @@ func (m *mirror) draw(ctx context.Context, tx store.ReadTx, owed map[job.ID]int6
 		ids, seen.full = ids[:followBatch], true
 	}
 	for _, id := range ids {
-		j, err := tx.Job(ctx, "", id)
-		switch {
-		case job.CodeOf(err) == job.NotFound || err == nil && !mirrored(j):
+		j, result, err := read(ctx, tx, id)
+		if job.CodeOf(err) == job.Unavailable || ctx.Err() != nil {
+			return err
+		}
+		if err != nil && job.CodeOf(err) != job.NotFound {
+			m.b.opt.Log.ErrorContext(ctx, "a job is not mirrored", "error", err)
+		}
+		if err != nil || !mirrored(j) {
 			m.foreign[id] = true
 			delete(owed, id)
 			continue
-		case err != nil:
-			return fmt.Errorf("read job %s: %w", id, err)
 		}
 		delete(running, id)
-		var result []byte
-		if j.State == job.Completed {
-			if result, err = tx.Result(ctx, "", id); err != nil {
-				return fmt.Errorf("read the result of job %s: %w", id, err)
-			}
-		}
 		seen.pictures = append(seen.pictures, m.picture(j, result))
 	}
 	for _, j := range running {
 		seen.pictures = append(seen.pictures, m.picture(j, nil))
 	}
 	return nil
+}
+
+// read reads a job, and its result if it has succeeded.
+func read(ctx context.Context, tx store.ReadTx, id job.ID) (j job.Job, result []byte, err error) {
+	if j, err = tx.Job(ctx, "", id); err == nil && j.State == job.Completed {
+		result, err = tx.Result(ctx, "", id)
+	}
+	if err != nil {
+		err = fmt.Errorf("read job %s: %w", id, err)
+	}
+	return j, result, err
 }
 
 // mirrored reports whether a job is the platform's: it was imported, or is one of

@@ -192,8 +192,7 @@ func (b *Bridge) Cancel(ctx context.Context, id job.ID) (was string, cancelled b
 
 // now sets a time that is not set yet to the clock of the database.
 func now(name string) field {
-	text := "now"
-	return field{name: name, text: &text, keep: true}
+	return field{name: name, now: true, keep: true}
 }
 
 // known reports whether there is such a status.

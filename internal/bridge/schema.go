@@ -93,6 +93,14 @@ func (s *statement) value(name string, text *string) string {
 	return fmt.Sprintf("$%d::text::%s", len(s.args), c.cast)
 }
 
+// clock is the time of the database; columns without a zone are in UTC.
+func (c column) clock() string {
+	if strings.Contains(c.cast, "timestamptz") {
+		return "now()"
+	}
+	return "(now() AT TIME ZONE 'UTC')"
+}
+
 // fit makes a text storable: PostgreSQL keeps neither the zero byte nor what is
 // not UTF-8, a column may be short, and an enumeration has a spelling of its own.
 func (c column) fit(text string) string {
@@ -110,6 +118,8 @@ func (c column) fit(text string) string {
 type field struct {
 	name string
 	text *string
+	// now stands for the clock of the database instead of a text.
+	now bool
 	// keep leaves a value that is there already.
 	keep bool
 }
@@ -120,17 +130,20 @@ func say(name, text string) field { return field{name: name, text: &text} }
 func (s *statement) assignments(fields []field) string {
 	var list []string
 	for _, f := range fields {
-		switch {
-		case !s.table.has(f.name):
-		case f.text == nil && !s.table[f.name].nullable:
-		case f.keep:
-			list = append(list, fmt.Sprintf(`%q = coalesce(%[1]q, %s)`, f.name, s.value(f.name, f.text)))
-		default:
-			list = append(list, fmt.Sprintf(`%q = %s`, f.name, s.value(f.name, f.text)))
+		if !s.table.has(f.name) || f.text == nil && !f.now && !s.table[f.name].nullable {
+			continue
 		}
+		value := s.table[f.name].clock()
+		if !f.now {
+			value = s.value(f.name, f.text)
+		}
+		if f.keep {
+			value = fmt.Sprintf("coalesce(%q, %s)", f.name, value)
+		}
+		list = append(list, fmt.Sprintf("%q = %s", f.name, value))
 	}
 	if s.table.has("updated_at") {
-		list = append(list, `"updated_at" = now()`)
+		list = append(list, `"updated_at" = `+s.table["updated_at"].clock())
 	}
 	return strings.Join(list, ", ")
 }
@@ -165,7 +178,7 @@ func (s schema) insertResult(id string, fields []field) (sql string, args []any)
 	}
 	for _, name := range []string{"created_at", "updated_at"} {
 		if results.has(name) {
-			names, values = append(names, fmt.Sprintf("%q", name)), append(values, "now()")
+			names, values = append(names, fmt.Sprintf("%q", name)), append(values, results[name].clock())
 		}
 	}
 	return "INSERT INTO public.simulation_results (" + strings.Join(names, ", ") + ") SELECT " + strings.Join(values, ", ") +
