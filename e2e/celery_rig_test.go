@@ -393,6 +393,8 @@ func (c *celery) answer(ask string, raw json.RawMessage) (any, error) {
 		c.redis.Restart(c.t)
 	case "processes":
 		return c.processesOf(args.Task)
+	case "programs":
+		return len(c.processes()), nil
 	case "memory": // resident, KiB
 		return c.resident()
 	case "log":

@@ -37,7 +37,7 @@ def p56_events_are_dumped_with_their_fields():
                     eventually(5, "worker-offline", lambda: any(e["type"] == "worker-offline" for e in events.all))
                     ask("start")
                     eventually(10, "worker-online", lambda: any(e["type"] == "worker-online" for e in events.all))
-                    eventually(5, "they are dumped", lambda: "offline" in shown() and "online" in shown())
+                    eventually(5, "they are dumped", lambda: "shutdown" in shown() and "started" in shown())
         finally:
             dump.send_signal(signal.SIGINT)
             dump.wait()
