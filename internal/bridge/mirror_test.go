@@ -250,6 +250,9 @@ func TestF27_ThePlatformsDatabaseBeingKilledHoldsUpNothing(t *testing.T) {
 	if err := b.Health(); err != nil {
 		t.Errorf("in health: %v", err)
 	}
+	if err := w.platform.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	w.cluster.Kill(t)
 	w.progress(l, job.Progress{Fraction: 0.7, Stage: "far"})
 	w.finish(l, succeeded(before))

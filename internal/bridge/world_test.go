@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -41,8 +41,10 @@ type world struct {
 	cluster *pgtest.Cluster
 	url     string
 	later   bool
-	st      store.Store
-	q       *queue.Service
+	// platform is the platform's own session.
+	platform *pgx.Conn
+	st       store.Store
+	q        *queue.Service
 }
 
 // generations runs a test on both schemas.
@@ -74,23 +76,40 @@ func newWorld(t *testing.T, cluster *pgtest.Cluster, generation string) *world {
 
 var offer = job.Offer{CPUs: 64, Memory: 1 << 40, Engines: []string{"mock", "qe", "lammps"}}
 
-// sql does what the platform does, and returns the first value of what comes.
+// sql does what the platform does, and returns the first row of what comes last.
 func (w *world) sql(statements string) string {
 	w.t.Helper()
-	return w.cluster.SQL(w.t, path.Base(stripQuery(w.url)), statements)
-}
-
-func stripQuery(url string) string {
-	for i, r := range url {
-		if r == '?' {
-			return url[:i]
+	if w.platform == nil || w.platform.IsClosed() {
+		w.connect()
+	}
+	results, err := w.platform.PgConn().Exec(context.Background(), statements).ReadAll()
+	if err != nil {
+		w.t.Fatalf("%s: %v", statements, err)
+	}
+	var values []string
+	for _, r := range results {
+		for _, row := range r.Rows[:min(1, len(r.Rows))] {
+			values = nil
+			for _, v := range row {
+				values = append(values, string(v))
+			}
 		}
 	}
-	return url
+	return strings.Join(values, "|")
+}
+
+func (w *world) connect() {
+	w.t.Helper()
+	c, err := pgx.Connect(context.Background(), w.url)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.platform = c
+	w.t.Cleanup(func() { _ = c.Close(context.Background()) })
 }
 
 // byHand changes rows without regard to the rules.
-func (w *world) byHand(statements string) { w.sql("SET platform.by_hand = 'on'; " + statements) }
+func (w *world) byHand(statements string) { w.sql("SET LOCAL platform.by_hand = 'on'; " + statements) }
 
 // add makes a row of the platform's.
 func (w *world) add(columns, values string) job.ID {
