@@ -337,7 +337,7 @@ func read(ctx context.Context, tx store.ReadTx, id job.ID) (j job.Job, result []
 // mirrored reports whether a job is the platform's: it was imported, or is one of
 // the dummies that the front door starts under the platform's ids.
 func mirrored(j job.Job) bool {
-	return j.Spec.Labels[labelPlatform] == ofNanoOS || j.Spec.Labels["dummy_job"] == string(j.ID)
+	return j.Spec.Labels[labelPlatform] == ofNanoOS || dummy(j)
 }
 
 func (m *mirror) picture(j job.Job, result []byte) picture {

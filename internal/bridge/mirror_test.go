@@ -340,7 +340,11 @@ func TestADummyUnderThePlatformsIDIsMirrored(t *testing.T) {
 	if _, err := w.q.SubmitAs(t.Context(), job.DefaultTenant, id, job.Spec{Engine: "mock", Labels: map[string]string{"dummy_job": string(id)}}); err != nil {
 		t.Fatal(err)
 	}
-	w.finish(w.claim(), succeeded(id))
+	l := w.claim()
+	w.wait(id, "status", "RUNNING")
+	w.progress(l, job.Progress{Fraction: 0.25, Stage: "Initializing"})
+	w.wait(id, "progress", "0.25")
+	w.finish(l, succeeded(id))
 	w.wait(id, "status", "COMPLETED")
 }
 
