@@ -130,8 +130,9 @@ func newCeleryCluster(t *testing.T, python string) *celery {
 		t.Skip("SKIPPED: a Python worker has no servers")
 	}
 	cl := newInstallation(t, layout{})
-	c := &celery{t: t, dir: cl.dir, layout: celeryLayout{python: python, options: "{}"}, python: interpreter(t, python), redis: redistest.Start(t, redistest.Options{})}
-	cl.env = append(cl.env, "REDIS_URL="+c.redis.URL(0), "NANOOS_CELERY_TASKS="+c.write("tasks.yaml", celeryTasks), "NANOOS_CELERY_RESULT_EXPIRES=1h")
+	c := &celery{t: t, dir: cl.dir, layout: celeryLayout{python: python, options: impatient}, python: interpreter(t, python), redis: redistest.Start(t, redistest.Options{})}
+	cl.env = append(cl.env, "REDIS_URL="+c.redis.URL(0), "NANOOS_CELERY_TASKS="+c.write("tasks.yaml", celeryTasks), "NANOOS_CELERY_RESULT_EXPIRES=1h",
+		"NANOOS_CELERY_OPTIONS="+impatient)
 	second := *c
 	common := cl.env
 	for i, door := range []*celery{c, &second} {

@@ -116,19 +116,22 @@ func TestCelery18_NoGapBetweenTasks(t *testing.T) {
 	newCelery(t, celeryLayout{python: "newest", cpus: 1, plain: true}).run("speed")
 }
 
+// impatient gives back soon what a killed server held: the default is an hour.
+const impatient = `{"visibility_timeout": 5}`
+
 // TestCelery26_EverythingIsKilled: CELERY_MESSAGES messages (400) while nanoos,
 // its connections and a Redis with an append-only file are killed at random; each
 // is answered once, and what it asks for is done once.
 func TestCelery26_EverythingIsKilled(t *testing.T) {
 	t.Parallel()
-	newCelery(t, celeryLayout{python: "newest", redis: redistest.Options{AppendOnly: true}}).run("losses", "p26", "x_everything")
+	newCelery(t, celeryLayout{python: "newest", options: impatient, redis: redistest.Options{AppendOnly: true}}).run("losses", "p26", "x_everything")
 }
 
 // TestF27_RedisKilledEmptiedAndRestarted: no accepted job is lost; messages that
 // were not moved obey Redis.
 func TestF27_RedisKilledEmptiedAndRestarted(t *testing.T) {
 	t.Parallel()
-	newCelery(t, celeryLayout{python: "newest"}).run("losses", "x_a_redis")
+	newCelery(t, celeryLayout{python: "newest", options: impatient}).run("losses", "x_a_redis")
 }
 
 // TestF28_RedeliveryMakesOneJob: and so does every other way to send a message twice.
