@@ -61,6 +61,8 @@ const (
 	// revokeFor is how long a revocation is tried while the database is away:
 	// most clients do not stay to hear that it was.
 	revokeFor = time.Minute
+	// countEvery is how old the numbers in a heartbeat may be.
+	countEvery = 4 * time.Second
 	// maxRevoked bounds the ids of one request, as Celery does.
 	maxRevoked = 50_000
 	// maxResize bounds a change of the pool.
@@ -100,6 +102,29 @@ func newRemote(d desk, node string, events *wire.Emitter, l *limits) *remote {
 		r.methods[alias] = r.methods[name]
 	}
 	return r
+}
+
+// count keeps what heartbeats say of the node's tasks up to date until ctx ends.
+func (r *remote) count(ctx context.Context) {
+	for ctx.Err() == nil {
+		r.load(ctx)
+		sleep(ctx, countEvery)
+	}
+}
+
+// load looks once. While the database is away, the last numbers stand.
+func (r *remote) load(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, quickly)
+	defer cancel()
+	active, err := r.desk.Tasks(ctx, "active")
+	if err != nil {
+		return
+	}
+	var processed int64
+	for _, n := range r.desk.Pool().Totals {
+		processed += n
+	}
+	r.events.Load(int64(len(active)), processed)
 }
 
 // handle answers one request: it is what wire.Client.Listen calls.

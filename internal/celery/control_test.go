@@ -151,6 +151,7 @@ func newStage(t *testing.T) *stage {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { s.events.Run(ctx) })
+	wg.Go(func() { s.remote.count(ctx) })
 	wg.Go(func() {
 		if err := client.Listen(ctx, testNode, s.remote.handle); err != nil {
 			t.Errorf("listen: %v", err)
@@ -488,6 +489,8 @@ command(["-b", os.environ["BROKER"], "events", "--dump"])
 		s.eventually("celery events shows "+what, func() bool { return strings.Contains(out.String(), what) })
 	}
 	sees("heartbeat: ") // the dump listens
+	sees("active=0")
+	sees("processed=17")
 	s.events.Task(testNode, "task-received", map[string]any{"uuid": "u1", "name": "simapp.noop", "args": "('a',)", "kwargs": "{}",
 		"root_id": "u1", "parent_id": nil, "retries": 0, "eta": nil, "expires": nil})
 	s.events.Task(testNode, "task-started", map[string]any{"uuid": "u1"})

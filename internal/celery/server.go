@@ -140,6 +140,9 @@ func (s *Server) Run(ctx context.Context) error {
 // remote serves the broadcasts.
 func (s *Server) remote(ctx context.Context) {
 	r := newRemote(s, s.opt.Node, s.events, s.limits)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { r.count(ctx) })
 	s.persist(ctx, "remote control", func(ctx context.Context) error {
 		return s.redis.Listen(ctx, s.opt.Node, r.handle)
 	})
