@@ -7,17 +7,21 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // Orders in which messages are taken.
@@ -86,6 +90,9 @@ type Client struct {
 	results *redis.Client // the same, unless they are elsewhere
 	clock   lamport
 	last    atomic.Int64 // when a message came last, Unix ns
+
+	mu    sync.Mutex
+	bound map[string]Queue // guarded by mu: by name
 }
 
 const (
@@ -103,7 +110,7 @@ func Open(opt Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the address of Redis is wrong: %w", err)
 	}
-	c := &Client{opt: opt, broker: broker, results: broker}
+	c := &Client{opt: opt, broker: broker, results: broker, bound: make(map[string]Queue)}
 	if opt.ResultURL != "" && opt.ResultURL != opt.URL {
 		if c.results, err = connect(opt.ResultURL); err != nil {
 			return nil, errors.Join(fmt.Errorf("the address of the results' Redis is wrong: %w", err), broker.Close())
@@ -114,12 +121,9 @@ func Open(opt Options) (*Client, error) {
 
 // connect prepares the connections to one Redis.
 func connect(address string) (*redis.Client, error) {
-	// Celery spells the check of certificates in the address; it is always on here.
-	if u, err := url.Parse(address); err == nil && u.Query().Has("ssl_cert_reqs") {
-		q := u.Query()
-		q.Del("ssl_cert_reqs")
-		u.RawQuery = q.Encode()
-		address = u.String()
+	address, certificates, err := asGo(address)
+	if err != nil {
+		return nil, err
 	}
 	opt, err := redis.ParseURL(address)
 	if err != nil {
@@ -127,19 +131,72 @@ func connect(address string) (*redis.Client, error) {
 	}
 	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = dialTimeout, ioTimeout, ioTimeout
 	opt.PoolSize, opt.PoolTimeout = connections, ioTimeout
-	// A script that was cut off may have run: whoever calls decides.
-	opt.MaxRetries = -1
+	// What was cut off may have run: whoever calls knows whether it may run again.
+	opt.MaxRetries, opt.DialerRetries = -1, 1
 	opt.ContextTimeoutEnabled = true
+	// Nobody here understands messages about maintenance.
+	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	if opt.TLSConfig != nil {
 		opt.TLSConfig.MinVersion = tls.VersionTLS12
+		if err := certificates.add(opt.TLSConfig); err != nil {
+			return nil, err
+		}
 	}
 	return redis.NewClient(opt), nil
 }
 
+// certificates are files that an address names for TLS.
+type certificates struct{ authorities, own, key string }
+
+// asGo turns an address of Celery's into one of the driver's, which has other
+// words for a socket and none for certificates.
+func asGo(address string) (string, certificates, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "", certificates{}, withoutSecrets(err)
+	}
+	q := u.Query()
+	files := certificates{q.Get("ssl_ca_certs"), q.Get("ssl_certfile"), q.Get("ssl_keyfile")}
+	// Certificates are always checked.
+	for _, name := range []string{"ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"} {
+		q.Del(name)
+	}
+	if u.Scheme == "redis+socket" || u.Scheme == "socket" {
+		u.Scheme = "unix"
+		if q.Has("virtual_host") {
+			q.Set("db", strings.Trim(q.Get("virtual_host"), "/"))
+			q.Del("virtual_host")
+		}
+	}
+	u.RawQuery = q.Encode()
+	return u.String(), files, nil
+}
+
+func (f certificates) add(to *tls.Config) error {
+	if f.authorities != "" {
+		pem, err := os.ReadFile(f.authorities)
+		if err != nil {
+			return fmt.Errorf("ssl_ca_certs: %w", err)
+		}
+		to.RootCAs = x509.NewCertPool()
+		if !to.RootCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("ssl_ca_certs: there is no certificate in %s", f.authorities)
+		}
+	}
+	if f.own != "" {
+		own, err := tls.LoadX509KeyPair(f.own, cmp.Or(f.key, f.own))
+		if err != nil {
+			return fmt.Errorf("ssl_certfile: %w", err)
+		}
+		to.Certificates = []tls.Certificate{own}
+	}
+	return nil
+}
+
 // withoutSecrets drops the address from an error: a password may be anywhere in it.
 func withoutSecrets(err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		return fmt.Errorf("it cannot be read as a URL: %w", e.Err)
+	if _, ok := errors.AsType[*url.Error](err); ok {
+		return errors.New("it cannot be read as a URL; write redis://user:password@host:6379/0, with %40 for @ in a password, %2F for / and so on")
 	}
 	return err
 }
@@ -194,20 +251,38 @@ func local(opt *redis.Options) bool {
 func inWords(err error, opt *redis.Options) error {
 	text, means := err.Error(), ""
 	switch {
-	case strings.HasPrefix(text, "WRONGPASS"), strings.HasPrefix(text, "NOAUTH"):
+	case errors.Is(err, context.Canceled):
+		return err
+	case strings.HasPrefix(text, "NOAUTH"):
+		means = "it wants a password; write redis://user:password@host (a server with requirepass alone has the user default)"
+	case strings.HasPrefix(text, "WRONGPASS"):
 		means = "the user or the password is wrong; write redis://user:password@host (a server with requirepass alone has the user default)"
 	case strings.HasPrefix(text, "NOPERM"):
 		means = "the user may not do this; it needs all keys, all channels and the commands of a worker"
 	case strings.HasPrefix(text, "LOADING"):
 		means = "it is reading its data; wait"
+	case strings.HasPrefix(text, "READONLY"):
+		means = "it is a replica; use the address of the primary"
+	case strings.HasPrefix(text, "MISCONF"):
+		means = "it cannot write to its disk and takes nothing until it can"
+	case strings.HasPrefix(text, "BUSY "):
+		means = "a script keeps it busy"
 	case strings.HasPrefix(text, "OOM"):
 		means = "it is full (maxmemory); nothing is lost, and nothing is taken until there is room"
 	case strings.Contains(text, "tls:"), strings.Contains(text, "x509:"), strings.Contains(text, "first record does not look like a TLS handshake"):
 		means = "TLS failed; check rediss:// and the certificates (SSL_CERT_FILE)"
 	case opt.TLSConfig == nil && errors.Is(err, io.EOF):
 		means = "it closed the connection; perhaps it speaks TLS: rediss://"
+	case refused(err):
+		means = "it refuses"
 	default:
 		means = "it does not answer"
 	}
 	return fmt.Errorf("Redis at %s: %s: %w", opt.Addr, means, err)
+}
+
+// refused reports whether Redis itself says that it does not do something.
+func refused(err error) bool {
+	_, answered := errors.AsType[redis.Error](err)
+	return answered
 }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,28 +14,24 @@ func (c *Client) listKey(queue string, step int) string {
 	if step == 0 {
 		return c.key(queue)
 	}
-	return c.key(queue + c.separator() + strconv.Itoa(step))
+	return c.key(queue + c.opt.Separator + strconv.Itoa(step))
 }
 
-// separator is what names and steps are joined with.
-func (c *Client) separator() string { return c.opt.Separator }
-
-// step is that of a priority: the largest step that is not above it. Celery's
-// transport knows no priority above 9.
+// step is that of a priority: the largest step that is not above it, or the last
+// one of all. Celery's transport knows no priority above 9.
 func (c *Client) step(priority int) int {
 	priority = max(0, min(priority, 9))
-	step := c.opt.Steps[0]
-	for _, s := range c.opt.Steps {
+	for _, s := range slices.Backward(c.opt.Steps) {
 		if s <= priority {
-			step = s
+			return s
 		}
 	}
-	return step
+	return c.opt.Steps[len(c.opt.Steps)-1]
 }
 
 // member is an entry of a routing table.
 func (c *Client) member(routingKey, queue string) string {
-	return strings.Join([]string{routingKey, "", queue}, c.separator())
+	return strings.Join([]string{routingKey, "", queue}, c.opt.Separator)
 }
 
 // fanout is the channel of an exchange that reaches everybody.

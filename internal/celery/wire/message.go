@@ -10,15 +10,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Limits of a message (T31).
 const (
-	maxMessage = 8 << 20
+	maxMessage = 8 << 20 // bytes, unpacked as well
 	maxID      = 255
 	maxName    = 255
+	// maxCalls and maxChain bound the calls that follow from one message: those at
+	// once, and those one after the other.
+	maxCalls, maxChain = 1000, 10_000
 )
 
 // Task is one call of a task, as a message brings it.
@@ -112,24 +118,45 @@ func Decode(raw []byte) (Task, *Fault) {
 		t.ID = ""
 		return t, &Fault{Reason: "its id is none: it is too long, or has blanks or control characters"}
 	}
-	body, fault := e.body()
+	sent, fault := e.content()
 	if fault != nil {
 		return t, fault
 	}
+	body, err := strict(sent)
+	if err != nil {
+		return t, unreadable(err)
+	}
 	if t.Name == "" {
-		return t, t.protocol1(body)
+		return t, t.protocol1(body, sent)
 	}
 	if t.ID == "" {
 		return t, &Fault{Reason: "it has no id"}
 	}
+	if len(t.Name) > maxName {
+		t.Name = cut(t.Name, maxName)
+		return t, fail("celery.exceptions", "InvalidTaskError", "the name of the task is too long")
+	}
 	if err := t.headers(e.Headers); err != nil {
 		return t, fail("celery.exceptions", "InvalidTaskError", err.Error())
 	}
-	return t, t.body(body)
+	return t, t.body(body, sent)
 }
 
 // body decodes the body of an envelope to strict JSON.
 func (e *envelopeOf) body() ([]byte, *Fault) {
+	sent, fault := e.content()
+	if fault != nil {
+		return nil, fault
+	}
+	body, err := strict(sent)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	return body, nil
+}
+
+// content is the body as it was before it was put into the envelope.
+func (e *envelopeOf) content() ([]byte, *Fault) {
 	if e.ContentType != "" && e.ContentType != "application/json" {
 		return nil, fail("kombu.exceptions", "ContentDisallowed",
 			fmt.Sprintf("Refusing to deserialize untrusted content of type %s (application/json only)", shortText(e.ContentType)))
@@ -144,13 +171,14 @@ func (e *envelopeOf) body() ([]byte, *Fault) {
 	var compression string
 	header(e.Headers, "compression", &compression)
 	body, err := decompress(body, compression)
-	if err == nil {
-		body, err = strict(body)
-	}
 	if err != nil {
-		return nil, fail("kombu.exceptions", "DecodeError", "the body cannot be read: "+err.Error())
+		return nil, unreadable(err)
 	}
 	return body, nil
+}
+
+func unreadable(err error) *Fault {
+	return fail("kombu.exceptions", "DecodeError", "the body cannot be read: "+err.Error())
 }
 
 // decompress undoes what the header says. What Celery calls gzip is zlib.
@@ -191,7 +219,8 @@ func (t *Task) headers(h map[string]json.RawMessage) error {
 	header(h, "group", &t.Group)
 	header(h, "ignore_result", &t.IgnoreResult)
 	header(h, "group_index", &t.GroupIndex)
-	t.Retries = whole(h["retries"])
+	t.Retries = max(0, whole(h["retries"]))
+	t.Shadow, t.ArgsRepr, t.KwargsRepr = cut(t.Shadow, maxName), cut(t.ArgsRepr, maxRepr), cut(t.KwargsRepr, maxRepr)
 	for _, id := range []*string{&t.RootID, &t.ParentID, &t.Group} {
 		if *id != "" && !goodID(*id) {
 			*id = ""
@@ -215,35 +244,48 @@ func (t *Task) times(eta, expires json.RawMessage) (err error) {
 	return nil
 }
 
-// body reads [args, kwargs, embed].
-func (t *Task) body(body []byte) *Fault {
+// body reads [args, kwargs, embed]. sent is the same as it was sent.
+func (t *Task) body(body, sent []byte) *Fault {
 	if bytes.Equal(bytes.TrimSpace(body), []byte("null")) {
-		body = []byte("[[],{},null]")
+		return t.arguments(nil, nil, nil, nil)
 	}
-	var parts []json.RawMessage
-	if json.Unmarshal(body, &parts) != nil || len(parts) != 3 {
+	var list []json.RawMessage
+	if json.Unmarshal(body, &list) != nil || len(list) != 3 {
 		return fail("celery.exceptions", "InvalidTaskError", "the body is not [args, kwargs, embed]")
 	}
-	if !isNull(parts[2]) {
-		if err := json.Unmarshal(parts[2], &t.Embed); err != nil {
+	if !isNull(list[2]) {
+		if err := json.Unmarshal(list[2], &t.Embed); err != nil {
 			return fail("celery.exceptions", "InvalidTaskError", "the callbacks cannot be read: "+shortText(err.Error()))
 		}
+		if fault := t.Embed.tooMuch(); fault != nil {
+			return fault
+		}
 	}
-	return t.arguments(parts[0], parts[1])
+	asSent := slices.Collect(parts(sent))
+	return t.arguments(list[0], list[1], asSent[0], asSent[1])
 }
 
-func (t *Task) arguments(args, kwargs json.RawMessage) *Fault {
-	t.RawArgs, t.RawKwargs = args, kwargs
+// tooMuch bounds what one answer may set off (T31).
+func (e *Embed) tooMuch() *Fault {
+	if len(e.Callbacks) > maxCalls || len(e.Errbacks) > maxCalls || len(e.Chain) > maxChain {
+		return fail("celery.exceptions", "InvalidTaskError", fmt.Sprintf("it has more than %d callbacks, or a chain of more than %d", maxCalls, maxChain))
+	}
+	return nil
+}
+
+// arguments reads them, and keeps them as they were sent.
+func (t *Task) arguments(args, kwargs, sentArgs, sentKwargs json.RawMessage) *Fault {
 	if isNull(args) {
-		t.RawArgs = json.RawMessage("[]")
+		args, sentArgs = json.RawMessage("[]"), json.RawMessage("[]")
 	}
 	if isNull(kwargs) {
-		t.RawKwargs = json.RawMessage("{}")
+		kwargs, sentKwargs = json.RawMessage("{}"), json.RawMessage("{}")
 	}
-	if json.Unmarshal(t.RawArgs, &t.Args) != nil {
+	t.RawArgs, t.RawKwargs = orRaw(sentArgs, args), orRaw(sentKwargs, kwargs)
+	if json.Unmarshal(args, &t.Args) != nil {
 		return fail("celery.exceptions", "InvalidTaskError", "Task args must be a list or tuple")
 	}
-	if json.Unmarshal(t.RawKwargs, &t.Kwargs) != nil {
+	if json.Unmarshal(kwargs, &t.Kwargs) != nil {
 		return fail("celery.exceptions", "InvalidTaskError", "Task keyword arguments must be a mapping")
 	}
 	for i := range t.Args {
@@ -253,7 +295,7 @@ func (t *Task) arguments(args, kwargs json.RawMessage) *Fault {
 		t.Kwargs[k] = plain(t.Kwargs[k])
 	}
 	if t.ArgsRepr == "" {
-		t.ArgsRepr = reprOf(t.RawArgs)
+		t.ArgsRepr = reprOfArgs(t.RawArgs)
 	}
 	if t.KwargsRepr == "" {
 		t.KwargsRepr = reprOf(t.RawKwargs)
@@ -265,19 +307,24 @@ func (t *Task) arguments(args, kwargs json.RawMessage) *Fault {
 }
 
 // protocol1 reads the form of very old programs: everything is in the body.
-func (t *Task) protocol1(body []byte) *Fault {
+func (t *Task) protocol1(body, sent []byte) *Fault {
 	var old struct {
-		Task, ID            string
-		Args, Kwargs        json.RawMessage
-		Group, Taskset      *string
-		GroupIndex          *int `json:"group_index"`
-		Retries             json.RawMessage
-		ETA, Expires        json.RawMessage
-		Callbacks, Errbacks []Signature
-		Timelimit           []*float64
-		Chord               *Signature
+		Task       string          `json:"task"`
+		ID         string          `json:"id"`
+		Args       json.RawMessage `json:"args"`
+		Kwargs     json.RawMessage `json:"kwargs"`
+		Group      *string         `json:"group"`
+		Taskset    *string         `json:"taskset"`
+		GroupIndex *int            `json:"group_index"`
+		Retries    json.RawMessage `json:"retries"`
+		ETA        json.RawMessage `json:"eta"`
+		Expires    json.RawMessage `json:"expires"`
+		Callbacks  []Signature     `json:"callbacks"`
+		Errbacks   []Signature     `json:"errbacks"`
+		Timelimit  []*float64      `json:"timelimit"`
+		Chord      *Signature      `json:"chord"`
 	}
-	if err := json.Unmarshal(body, &old); err != nil || old.Task == "" || !goodID(old.ID) {
+	if err := json.Unmarshal(body, &old); err != nil || old.Task == "" || len(old.Task) > maxName || !goodID(old.ID) {
 		return &Fault{Reason: "it names no task"}
 	}
 	t.ID, t.Name, t.GroupIndex = old.ID, old.Task, old.GroupIndex
@@ -286,7 +333,7 @@ func (t *Task) protocol1(body []byte) *Fault {
 			t.Group = *group
 		}
 	}
-	t.Retries = whole(old.Retries)
+	t.Retries = max(0, whole(old.Retries))
 	t.Embed = Embed{Callbacks: old.Callbacks, Errbacks: old.Errbacks, Chord: old.Chord}
 	if len(old.Timelimit) == 2 {
 		t.HardLimit, t.SoftLimit = positive(old.Timelimit[0]), positive(old.Timelimit[1])
@@ -294,7 +341,22 @@ func (t *Task) protocol1(body []byte) *Fault {
 	if err := t.times(old.ETA, old.Expires); err != nil {
 		return fail("celery.exceptions", "InvalidTaskError", err.Error())
 	}
-	return t.arguments(old.Args, old.Kwargs)
+	if fault := t.Embed.tooMuch(); fault != nil {
+		return fault
+	}
+	asSent := make(map[string]json.RawMessage)
+	for part := range parts(sent) {
+		key, value := member(part)
+		asSent[key] = value
+	}
+	return t.arguments(old.Args, old.Kwargs, asSent["args"], asSent["kwargs"])
+}
+
+func orRaw(raw, otherwise json.RawMessage) json.RawMessage {
+	if len(raw) > 0 {
+		return raw
+	}
+	return otherwise
 }
 
 // header reads one header; one of another type counts as absent.
@@ -348,7 +410,7 @@ func goodID(id string) bool {
 		return false
 	}
 	for _, r := range id {
-		if r <= ' ' || r == 0x7f || r == 0xfffd {
+		if r == ' ' || r == utf8.RuneError || !strconv.IsPrint(r) {
 			return false
 		}
 	}
@@ -367,12 +429,14 @@ func orElse(err error, text string) string {
 }
 
 // shortText cuts a text that somebody else has written.
-func shortText(s string) string {
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) > 200 {
-		return strings.ToValidUTF8(s[:200], "") + "..."
+func shortText(s string) string { return cut(s, 200) }
+
+// cut is the beginning of a text that is longer than so many bytes.
+func cut(s string, most int) string {
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most-3], "") + "..."
 	}
-	return s
+	return strings.ToValidUTF8(s, "?")
 }
 
 // envelope wraps a body for a channel.
@@ -388,25 +452,4 @@ func envelope(body []byte, headers map[string]any, exchange, routingKey string) 
 		panic(err)
 	}
 	return raw
-}
-
-// open takes a body out of the envelope that it came in over a channel.
-func open(raw []byte) (body []byte, headers json.RawMessage, err error) {
-	text, err := strict(raw)
-	if err != nil {
-		return nil, nil, err
-	}
-	var e envelopeOf
-	if err := json.Unmarshal(text, &e); err != nil {
-		return nil, nil, err
-	}
-	if e.Body == nil || e.Properties == nil {
-		return nil, nil, errors.New("it has no body or no properties")
-	}
-	body, fault := e.body()
-	if fault != nil {
-		return nil, nil, errors.New(fault.Reason)
-	}
-	headers, err = json.Marshal(e.Headers)
-	return body, headers, err
 }

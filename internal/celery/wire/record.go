@@ -3,7 +3,6 @@ package wire
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -105,7 +104,7 @@ func (r Record) encode(children []string) ([]byte, error) {
 		if at.IsZero() {
 			at = time.Now()
 		}
-		m["date_done"] = at.UTC().Format("2006-01-02T15:04:05.000000+00:00")
+		m["date_done"] = at.UTC().Format(timeLayout)
 	}
 	if r.Task.Group != "" {
 		m["group_id"] = r.Task.Group
@@ -120,7 +119,8 @@ func (r Record) encode(children []string) ([]byte, error) {
 	return raw, nil
 }
 
-// Store tells how tasks come along. Those whose result nobody wants are left out.
+// Store tells how tasks come along. Those whose result nobody wants are left out,
+// and so are those that were answered.
 func (c *Client) Store(ctx context.Context, records []Record) error {
 	var runs []execution
 	for _, r := range records {
@@ -131,27 +131,18 @@ func (c *Client) Store(ctx context.Context, records []Record) error {
 		if err != nil {
 			return err
 		}
-		runs = append(runs, c.storing(r.Task.ID, raw))
+		runs = append(runs, execution{[]string{c.metaKey(r.Task.ID), c.markerKey(r.Task.ID)}, []any{raw, c.life()}})
 	}
-	return c.store(ctx, runs)
-}
-
-func (c *Client) storing(id string, raw []byte) execution {
-	return execution{[]string{c.metaKey(id)}, []any{raw, int64(max(0, c.opt.ResultExpires).Seconds())}}
-}
-
-func (c *Client) store(ctx context.Context, runs []execution) error {
-	cmds, err := runAll(ctx, c.results, storeScript, runs)
-	errs := []error{err}
-	for _, cmd := range cmds {
-		errs = append(errs, cmd.Err())
-	}
-	for _, err := range errs {
-		if err != nil {
-			return inWords(err, c.results.Options())
-		}
+	if _, err := runAll(ctx, c.results, storeScript, runs); err != nil {
+		return inWords(err, c.results.Options())
 	}
 	return nil
 }
 
-var errNoTask = errors.New("an answer without its task")
+// life is how long results are kept, in seconds; 0 means for ever.
+func (c *Client) life() int64 {
+	if c.opt.ResultExpires <= 0 {
+		return 0
+	}
+	return max(1, int64(c.opt.ResultExpires.Seconds()))
+}

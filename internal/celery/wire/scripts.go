@@ -21,6 +21,8 @@ var (
 	followText string
 	//go:embed scripts/store.lua
 	storeText string
+	//go:embed scripts/answer.lua
+	answerText string
 
 	claimScript   = redis.NewScript(claimText)
 	renewScript   = redis.NewScript(renewText)
@@ -28,6 +30,7 @@ var (
 	unlockScript  = redis.NewScript(unlockText)
 	followScript  = redis.NewScript(followText)
 	storeScript   = redis.NewScript(storeText)
+	answerScript  = redis.NewScript(answerText)
 )
 
 // execution is one of a script.
@@ -37,8 +40,9 @@ type execution struct {
 }
 
 // runAll executes a script for each in one round trip. A Redis that does not know
-// the script gets it and is asked again: nothing has run then. The answers are
-// in order.
+// the script gets it and is asked again. Should another have taught it meanwhile,
+// in the middle of many, some run twice: every script of which there are many can
+// bear that. The answers are in order.
 func runAll(ctx context.Context, r *redis.Client, script *redis.Script, runs []execution) ([]*redis.Cmd, error) {
 	if len(runs) == 0 {
 		return nil, nil
