@@ -471,6 +471,9 @@ func (s schema) draw(b *pgx.Batch, p picture, row held) held {
 		b.Queue(sql, args...)
 	}
 	to := p.status
+	if p.late && s.knowsTimeout() {
+		to = statusTimeout
+	}
 	if way(row.status, to) == nil {
 		to = row.status // there is no way back
 	}
@@ -488,7 +491,11 @@ func (m *mirror) wrote(ctx context.Context, batch []picture, after map[job.ID]he
 			continue
 		}
 		delete(m.owed, p.id)
-		if !found || ended(row.status) && row.status != p.status {
+		said := p.status
+		if p.late && row.status == statusTimeout {
+			said = statusTimeout
+		}
+		if !found || ended(row.status) && row.status != said {
 			if !m.live[p.id].gone {
 				m.b.opt.Log.InfoContext(ctx, "a job of the platform goes on without its row", "job", p.id, "row", row.status)
 			}
@@ -498,7 +505,7 @@ func (m *mirror) wrote(ctx context.Context, batch []picture, after map[job.ID]he
 			}
 		}
 		t := m.live[p.id]
-		t.status = p.status
+		t.status = said
 		m.live[p.id] = t
 	}
 }

@@ -107,6 +107,26 @@ func TestAJobThatIsTriedAgainStaysRunningForThePlatform(t *testing.T) {
 	})
 }
 
+func TestAJobWhoseTimeIsOverSaysSoWhereThePlatformHasAWordForIt(t *testing.T) {
+	t.Parallel()
+	generations(t, func(t *testing.T, w *world) {
+		b := w.open()
+		w.run(b)
+		id := w.pending()
+		w.submit(b, id)
+		w.finish(w.claim(), job.Outcome{Exit: &job.Exit{Observed: true, Signal: "SIGKILL", Cause: job.CauseWalltime},
+			Failure: &job.Failure{Class: job.ClassResources, Code: "walltime", Message: "it took longer than 1h"}})
+		want := "FAILED"
+		if w.later {
+			want = "TIMEOUT"
+		}
+		w.wait(id, "status", want)
+		if got := w.column(id, "error_message"); !strings.Contains(got, "longer than 1h") {
+			t.Errorf("error_message is %q", got)
+		}
+	})
+}
+
 func TestAJobThatThePlatformCancelsStopsWithinFiveSeconds(t *testing.T) {
 	t.Parallel()
 	generations(t, func(t *testing.T, w *world) {

@@ -19,6 +19,9 @@ type picture struct {
 	status string
 	fields []field
 	result []field // of a result row; nil for none
+	// late says that the job failed because its time was over: the later
+	// generation has a status of its own for that.
+	late bool
 }
 
 // Shares of a simulation's progress, as the platform's own worker tells it: the
@@ -50,6 +53,7 @@ func pictureOf(j job.Job, result []byte) picture {
 		p.result = resultOf(j, result)
 	case job.Failed:
 		p.fields = append(p.fields, say("error_message", complaint(j)))
+		p.late = j.Failure != nil && (j.Failure.Code == "walltime" || j.Failure.Code == "time_limit")
 	}
 	if j.State.Terminal() {
 		p.fields = append(p.fields, say("finished_at", stamp(j.EndedAt)))

@@ -28,12 +28,12 @@ func (d document) resources(spec *job.Spec, f *findings) {
 	switch {
 	case a.perNode > 0:
 		a.cpus = max(a.nodes, 1) * a.perNode
-	case a.nodes > 1 && a.cpus == 0:
-		f.add("resources.nodes", "is all that is said of the CPUs", "a job runs on one machine", "give cores")
+	case a.nodes > 1:
+		f.add("resources.nodes", "does not say how many CPUs there are in all", "a job runs on one machine", "give cores without nodes, or cores_per_node")
 	}
 	spec.Demand = job.Demand{CPUs: int(a.cpus), Memory: a.memory, GPUs: int(a.gpus)}
 	if a.perCPU > 0 && a.memory == 0 {
-		spec.Demand.Memory = a.perCPU * max(a.cpus, 1)
+		spec.Demand.Memory = int64(min(float64(a.perCPU)*float64(max(a.cpus, 1)), mostMemory))
 	}
 	spec.Walltime = a.walltime
 	if a.retries >= 0 {
@@ -42,9 +42,12 @@ func (d document) resources(spec *job.Spec, f *findings) {
 	}
 }
 
-// mostCount bounds a count before it is multiplied; what is sensible is for the
-// queue to say.
-const mostCount = 1 << 30
+// mostCount and mostMemory bound numbers before they are multiplied; what is
+// sensible is for the queue to say.
+const (
+	mostCount  = 1 << 30
+	mostMemory = 1 << 60
+)
 
 func (a *amounts) read(in map[string]any, field string, f *findings) {
 	for _, key := range slices.Sorted(maps.Keys(in)) {
@@ -148,7 +151,7 @@ func memory(into *int64, v any, unit float64) (why string) {
 	default:
 		unit = 1
 	}
-	if x*unit > 1<<60 {
+	if x*unit > mostMemory {
 		return "is more memory than there is"
 	}
 	*into = int64(math.Ceil(x * unit))

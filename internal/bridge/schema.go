@@ -75,6 +75,15 @@ func (t table) has(name string) bool {
 	return ok
 }
 
+// knowsTimeout reports whether the platform is of the generation that has the
+// status TIMEOUT: it has kinds of jobs, and if statuses are an enumeration, it is
+// one of them.
+func (s schema) knowsTimeout() bool {
+	jobs := s[jobsTable]
+	labels := jobs["status"].labels
+	return jobs.has("kind") && (len(labels) == 0 || slices.ContainsFunc(labels, func(l string) bool { return strings.EqualFold(l, statusTimeout) }))
+}
+
 // statement puts a statement together. Names of columns are those of this
 // package, types those that the catalogue quoted; values are always arguments.
 type statement struct {

@@ -134,6 +134,7 @@ func TestWhatCannotBeMappedIsAProblemWithItsField(t *testing.T) {
 		"cores that are none":           {`"engine":"mock","resources":{"cores":1.5}`, ``, "resources.cores"},
 		"a walltime that is none":       {`"engine":"mock","resources":{"walltime":"soon"}`, ``, "resources.walltime"},
 		"several nodes without cores":   {`"engine":"mock","resources":{"nodes":4}`, ``, "resources.nodes"},
+		"cores of one node, or of all":  {`"engine":"mock","resources":{"nodes":4,"cores":8}`, ``, "resources.nodes"},
 		"no engine":                     {`"parameters":{}`, ``, "engine"},
 		"a structure that is gone":      {`"engine":"qe","parameters":{"ecutwfc":30},"structure_id":"gone"`, ``, "structure"},
 		"half of a pair":                {`"engine":"lammps","kind":"md_nvt","parameters":{"temperature_end":300,"potential":"Si.sw"}`, ``, "parameters.temperature_end"},
@@ -172,6 +173,34 @@ func TestAllProblemsAreToldAtOnce(t *testing.T) {
 	if d := cmp.Diff(want, fields[:min(len(fields), len(want))]); d != "" || len(fields) > len(want)+3 {
 		t.Errorf("%s\n%v", d, problems)
 	}
+}
+
+func FuzzAnyRowIsReadWithoutHarm(f *testing.F) {
+	f.Add(`{"engine":"qe","parameters":{"encut":400,"kpoints":{"grid":[4,4,4],"shift":[0.5,0,0]},"system":{"nosym":true}},"resources":{"cores":"4","memory":"8GB","walltime":"02:00:00"}}`, silicon, `{"default_parameters":{"smearing":{"type":"cold","sigma":0.1}}}`)
+	f.Add(`{"engine":"lammps","kind":"md_npt","parameters":{"pressure_bar":1,"potential":{"style":"sw"},"pair_coeff":["* * Si.sw Si"],"temp_start":1,"temp_end":2}}`, `{"format":"CIF","raw_text":"data_x"}`, `{}`)
+	f.Add(`{"engine":"mock","parameters":{"steps":[1],"fail":1,"duration":{}},"resources":"{\"nodes\":3}"}`, `{"format":"INTERNAL","lattice":{"a":[1]},"atoms":[{}]}`, `null`)
+	f.Fuzz(func(t *testing.T, jobRow, structure, template string) {
+		var d document
+		for text, into := range map[string]*row{jobRow: &d.job, structure: &d.structure, template: &d.template} {
+			if json.Unmarshal([]byte(text), into) != nil {
+				return
+			}
+		}
+		spec, problems := d.spec(testID)
+		for _, raw := range []json.RawMessage{spec.Params, spec.Structure} {
+			if len(raw) > 0 && !json.Valid(raw) {
+				t.Errorf("%s is not JSON", raw)
+			}
+		}
+		if len(spec.Name) > job.MaxNameLength || spec.Demand.Memory < 0 || spec.Demand.CPUs < 0 || spec.Priority < 0 || spec.Priority > 20 {
+			t.Errorf("%+v, %v", spec, problems)
+		}
+		for _, p := range problems {
+			if p.Message == "" {
+				t.Errorf("a problem without words: %+v", p)
+			}
+		}
+	})
 }
 
 func TestTheJobsOwnWordCountsMoreThanItsTemplate(t *testing.T) {

@@ -4,10 +4,10 @@ CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF OLD.status <> NEW.status AND NOT coalesce(current_setting('platform.by_hand', true), '') = 'on'
 		AND NOT ((OLD.status::text, NEW.status::text) IN (('PENDING', 'QUEUED'), ('PENDING', 'CANCELLED'), ('PENDING', 'FAILED'), ('QUEUED', 'RUNNING'),
-		('QUEUED', 'CANCELLED'), ('QUEUED', 'FAILED'), ('RUNNING', 'COMPLETED'), ('RUNNING', 'FAILED'), ('RUNNING', 'CANCELLED'))) THEN
+		('QUEUED', 'CANCELLED'), ('QUEUED', 'FAILED'), ('RUNNING', 'COMPLETED'), ('RUNNING', 'FAILED'), ('RUNNING', 'CANCELLED'), ('RUNNING', 'TIMEOUT'))) THEN
 		RAISE EXCEPTION 'illegal move of % from % to %', NEW.id, OLD.status, NEW.status;
 	END IF;
-	IF OLD.status::text IN ('COMPLETED', 'FAILED', 'CANCELLED') AND NEW IS DISTINCT FROM OLD
+	IF OLD.status::text IN ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT') AND NEW IS DISTINCT FROM OLD
 		AND NOT coalesce(current_setting('platform.by_hand', true), '') = 'on' THEN
 		RAISE EXCEPTION '% has ended', NEW.id;
 	END IF;
