@@ -260,6 +260,7 @@ func (s *Server) start(ctx context.Context, t store.Ticket, task wire.Task) {
 	switch {
 	case err != nil:
 		s.parts.Log.WarnContext(ctx, "a task waits", "task", task.ID, "name", task.Name, "error", err)
+		err = s.delay(ctx, t)
 	case answer != nil:
 		err = s.finish(ctx, []store.Ticket{t}, []wire.Answer{*answer})
 	default:
@@ -268,6 +269,18 @@ func (s *Server) start(ctx context.Context, t store.Ticket, task wire.Task) {
 	if err != nil && ctx.Err() == nil {
 		s.failed(ctx, "tasks wait", err)
 	}
+}
+
+// delay has a task tried again later, unless it was revoked meanwhile.
+func (s *Server) delay(ctx context.Context, t store.Ticket) error {
+	return s.parts.Store.Write(ctx, func(tx store.Tx) error {
+		found, err := tx.Tickets(ctx, door, []string{t.ID})
+		if err != nil || len(found) != 1 || found[0].State != store.TicketWaiting {
+			return err
+		}
+		t.Due = tx.Now().Add(startLease)
+		return tx.SaveTickets(ctx, []store.Ticket{t})
+	})
 }
 
 // begin starts a task. It returns the job that does it, or the answer; an error

@@ -44,7 +44,8 @@ type follower struct {
 	cursor int64
 	stored int64     // the cursor in the database
 	until  time.Time // the lease, by the local clock
-	ticked time.Time
+	ticked time.Time // when the cursor was looked at for storing
+	looked time.Time // when progress was looked for
 	swept  time.Time
 	told   map[string]told // by task id
 }
@@ -237,9 +238,10 @@ func (f *follower) look(ctx context.Context) (sight, error) {
 
 // progressed adds the jobs that have come further.
 func (f *follower) progressed(ctx context.Context, tx store.ReadTx, jobs map[job.ID]bool) error {
-	if len(f.told) == 0 {
-		return nil // nobody waits for a running job
+	if len(f.told) == 0 || time.Since(f.looked) < tick {
+		return nil // nobody waits for a running job, or not yet again
 	}
+	f.looked = time.Now()
 	running, err := tx.RunningOn(ctx, "")
 	for _, j := range running {
 		if j.Progress != nil && time.Since(j.Progress.At) < 3*tick {
@@ -360,6 +362,9 @@ func (f *follower) ended(task wire.Task, r review) wire.Answer {
 		f.s.started(task, r.ticket.Node)
 	}
 	state, result, e := outcome.Of(r.job, r.result)
+	if m, ok := result.(map[string]any); ok {
+		f.s.table[task.Name].dress(task, m)
+	}
 	a := wire.Answer{Record: wire.Record{Task: &task, State: state, Result: result, Exception: exceptionOf(e), At: r.job.EndedAt, Worker: r.ticket.Node}}
 	if !r.job.StartedAt.IsZero() {
 		a.Runtime = r.job.EndedAt.Sub(r.job.StartedAt)

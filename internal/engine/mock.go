@@ -214,7 +214,7 @@ func (o mockOutput) judge(e *job.Exit, finished, converged bool) (Outcome, *job.
 		}
 		return ProgramError, f
 	case o.stopped && e != nil && e.Cause == job.CauseSoftLimit:
-		return TimeLimitGraceful, exitFailure(job.ClassResources, "walltime", "the run was asked to stop before its walltime, and did", "raise resources.walltime")
+		return TimeLimitGraceful, exitFailure(job.ClassResources, "time_limit", "the run was asked to stop before its walltime, and did", "raise resources.walltime")
 	case o.stopped:
 		return StoppedByRequest, exitFailure(job.ClassProgram, "stopped_by_request", "the run was asked to stop, and did", "")
 	}

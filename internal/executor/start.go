@@ -97,6 +97,10 @@ func (l *Local) specOf(t Task) spec {
 	if s.Stop.Grace <= 0 {
 		s.Stop.Grace = l.grace
 	}
+	if s.Hard > 0 {
+		// To end takes no longer than there was to run.
+		s.Stop.Grace = min(s.Stop.Grace, s.Hard)
+	}
 	for _, e := range t.Env {
 		name, _, _ := strings.Cut(e, "=")
 		s.EnvNames = append(s.EnvNames, name)
