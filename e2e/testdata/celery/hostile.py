@@ -53,7 +53,7 @@ def corpus():
     deep = "[" * 5000 + "]" * 5000
     task("deep arguments", raw_body=b64("[[%s], {}, null]" % deep), want="?")
     task("deep objects", raw_body=b64('[[], {"a": %s1%s}, null]' % ('{"a": ' * 3000, "}" * 3000)), want="?")
-    task("a huge argument", [["x" * (9 << 20)], {}, None], want="?")
+    task("a huge argument", [["x" * (9 << 20)], {}, None])
     rows.append(("a deep envelope", '{"body": %s}' % deep, None, None))
     rows.append(("a huge text", "x" * (9 << 20), None, None))
     rows.append(("an empty text", "", None, None))
