@@ -87,10 +87,17 @@ func (l *lookout) run(ctx context.Context) {
 	if l.push != nil {
 		l.push.start(ctx, &sending)
 	}
+	var starts burst
 	for {
 		now := time.Now()
 		next := now.Add(lookSeldom)
 		runs := l.all()
+		if starts.over(now, len(runs)) {
+			// What the starts took is returned to the machine. By itself the runtime
+			// does so after minutes, for nothing is allocated while a thousand runs
+			// are asleep.
+			debug.FreeOSMemory()
+		}
 		for _, at := range runs {
 			if due := l.visit(at, now); due.Before(next) {
 				next = due
@@ -111,6 +118,33 @@ func (l *lookout) run(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// burst notices when many runs have begun and no more come.
+type burst struct {
+	before int       // runs, when the last burst was over
+	runs   int       // at the last look
+	since  time.Time // when that number was seen first
+}
+
+const (
+	// burstOf is how many runs must have begun: fewer leave little.
+	burstOf = 32
+	// burstOver is how long none may have begun or ended.
+	burstOver = 4 * time.Second
+)
+
+// over reports once that a burst is over.
+func (b *burst) over(now time.Time, runs int) bool {
+	if runs != b.runs {
+		b.runs, b.since = runs, now
+		b.before = min(b.before, runs)
+	}
+	if runs-b.before < burstOf || now.Sub(b.since) < burstOver {
+		return false
+	}
+	b.before = runs
+	return true
 }
 
 func (l *lookout) all() []*watched {
