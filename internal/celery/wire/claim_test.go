@@ -247,6 +247,7 @@ func TestMarkingAMessageChangesNothingElse(t *testing.T) {
 		`{"a": NaN, "headers": {"n": 12345678901234567890123}, "properties": {"delivery_info": {"exchange": "x"}, "p": "<\ud800>"}}`: `{"a": NaN, "headers": {"n": 12345678901234567890123, "redelivered": true}, "properties": {"delivery_info": {"exchange": "x", "redelivered": true}, "p": "<\ud800>"}}`,
 		`{"headers": {"redelivered": null}, "properties": null}`:                                                                     `{"headers": {"redelivered": true}, "properties": {"delivery_info": {"redelivered": true}}}`,
 		`{}`:    `{"headers": {"redelivered": true}, "properties": {"delivery_info": {"redelivered": true}}}`,
+		` {} `:  `{"headers": {"redelivered": true}, "properties": {"delivery_info": {"redelivered": true}}}`,
 		`hello`: `hello`,
 	} {
 		if got := redelivered([]byte(in)); string(got) != want {

@@ -71,18 +71,16 @@ type Fault struct {
 
 // envelopeOf is the form of everything in a list or on a channel.
 type envelopeOf struct {
-	Body            *string                    `json:"body"`
-	ContentType     string                     `json:"content-type"`
-	ContentEncoding string                     `json:"content-encoding"`
-	Headers         map[string]json.RawMessage `json:"headers"`
-	Properties      *properties                `json:"properties"`
+	Body        *string
+	ContentType string
+	Headers     map[string]json.RawMessage
+	Properties  *properties
 }
 
 type properties struct {
 	CorrelationID string          `json:"correlation_id"`
 	ReplyTo       string          `json:"reply_to"`
 	BodyEncoding  string          `json:"body_encoding"`
-	DeliveryTag   string          `json:"delivery_tag"`
 	Priority      json.RawMessage `json:"priority"`
 	DeliveryInfo  struct {
 		Exchange    string `json:"exchange"`
@@ -102,9 +100,9 @@ func Decode(raw []byte) (Task, *Fault) {
 	if err != nil {
 		return t, &Fault{Reason: err.Error()}
 	}
-	var e envelopeOf
-	if err := json.Unmarshal(text, &e); err != nil || e.Properties == nil || e.Body == nil {
-		return t, &Fault{Reason: "it is no message: " + orElse(err, "it has no body or no properties")}
+	e, err := envelopeIn(text)
+	if err != nil {
+		return t, &Fault{Reason: "it is no message: " + shortText(err.Error())}
 	}
 	t.ReplyTo, t.CorrelationID = e.Properties.ReplyTo, e.Properties.CorrelationID
 	t.Priority = whole(e.Properties.Priority)
@@ -140,6 +138,25 @@ func Decode(raw []byte) (Task, *Fault) {
 		return t, fail("celery.exceptions", "InvalidTaskError", err.Error())
 	}
 	return t, t.body(body, sent)
+}
+
+// envelopeIn reads an envelope. Its keys are told apart by case, as Python does.
+func envelopeIn(text []byte) (e envelopeOf, err error) {
+	into := map[string]any{
+		"body": &e.Body, "content-type": &e.ContentType, "headers": &e.Headers, "properties": &e.Properties,
+	}
+	for part := range parts(text) {
+		key, value := member(part)
+		if field, known := into[key]; known {
+			if err := json.Unmarshal(value, field); err != nil {
+				return e, fmt.Errorf("its %s cannot be read: %w", key, err)
+			}
+		}
+	}
+	if e.Body == nil || e.Properties == nil {
+		return e, errors.New("it has no body or no properties")
+	}
+	return e, nil
 }
 
 // body decodes the body of an envelope to strict JSON.
@@ -419,13 +436,6 @@ func goodID(id string) bool {
 
 func fail(module, class, message string) *Fault {
 	return &Fault{Reason: message, Exception: &Exception{Type: class, Module: module, Message: []any{message}}}
-}
-
-func orElse(err error, text string) string {
-	if err != nil {
-		return shortText(err.Error())
-	}
-	return text
 }
 
 // shortText cuts a text that somebody else has written.

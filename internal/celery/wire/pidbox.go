@@ -285,12 +285,9 @@ func unwrapped(raw []byte) (body []byte, headers map[string]json.RawMessage, err
 	if err != nil {
 		return nil, nil, err
 	}
-	var e envelopeOf
-	if err := json.Unmarshal(text, &e); err != nil {
+	e, err := envelopeIn(text)
+	if err != nil {
 		return nil, nil, err
-	}
-	if e.Body == nil || e.Properties == nil {
-		return nil, nil, errors.New("it has no body or no properties")
 	}
 	body, fault := e.body()
 	if fault != nil {

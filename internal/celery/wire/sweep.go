@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -109,7 +110,7 @@ func (c *Client) restoring(list, tag string, raw []byte, until, untilOurs string
 // letters.
 func (c *Client) homeOf(ctx context.Context, kept []byte) (key string, raw []byte, err error) {
 	var fields [3][]byte
-	if _, err := strict(kept); err == nil && kept[0] == '[' {
+	if _, err := strict(kept); err == nil && bytes.HasPrefix(kept, []byte("[")) {
 		copy(fields[:], slices.Collect(parts(kept)))
 	}
 	t, _ := Decode(fields[0]) // where it goes, at least
@@ -147,6 +148,7 @@ func redelivered(raw []byte) []byte {
 // becomes one.
 func with(object []byte, name string, change func(old []byte) []byte) []byte {
 	out, found := []byte{'{'}, false
+	object = bytes.TrimSpace(object)
 	add := func(key, value []byte) {
 		if len(out) > 1 {
 			out = append(out, ", "...)
