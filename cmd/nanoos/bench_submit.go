@@ -25,7 +25,7 @@ func (b *bench) submit(ctx context.Context, place benchPlace) (err error) {
 func (b *bench) submitBy(o *bed, callers int) comparison {
 	n := b.opt.n
 	c := comparison{
-		name: fmt.Sprintf("submit-%d", callers), about: fmt.Sprintf("one job a call, %d at a time", callers), place: o.place, bed: o,
+		name: fmt.Sprintf("submit-%d", callers), about: fmt.Sprintf("one job a call, %d at a time, all with the same parameters", callers), place: o.place, bed: o,
 		limit: o.bare("one row a call, those that wait share a commit", func(ctx context.Context) (sample, error) {
 			return timed(n, func() ([]time.Duration, error) { return o.limit.Submit(ctx, callers, n) })
 		}),
@@ -47,7 +47,7 @@ func (b *bench) submitBy(o *bed, callers int) comparison {
 func (b *bench) submitBulk(o *bed) comparison {
 	calls := max(1, 5*b.opt.n/bulk)
 	c := comparison{
-		name: "submit-bulk", about: fmt.Sprintf("%d jobs a call", bulk), place: o.place, bed: o,
+		name: "submit-bulk", about: fmt.Sprintf("%d jobs a call, all with the same parameters", bulk), place: o.place, bed: o,
 		limit: o.bare(fmt.Sprintf("%d rows a commit", bulk), func(ctx context.Context) (sample, error) {
 			return timed(calls*bulk, func() ([]time.Duration, error) { return o.limit.Bulk(ctx, calls*bulk) })
 		}),
