@@ -33,7 +33,7 @@ def p02_a_running_task_is_started_and_says_where():
 
 
 def p03_progress_shows_and_does_not_wake_get():
-    r = simapp.steps.delay(steps=6, seconds=0.4)
+    r = simapp.steps.delay(steps=6, seconds=0.6)
     seen = []
 
     def progress():

@@ -30,7 +30,7 @@ def ttl(id):
 
 
 def p32_every_state_has_the_time_to_live():
-    r = steps.delay(steps=4, seconds=0.5)
+    r = steps.delay(steps=5, seconds=0.5)
     seen = set()
     while not r.ready():
         state, left = r.state, ttl(r.id)
@@ -48,7 +48,7 @@ def p32_every_state_has_the_time_to_live():
 def p34_every_state_is_published():
     id = str(uuid.uuid4())
     channel = Channel(id)
-    steps.apply_async(kwargs={"steps": 3, "seconds": 0.4}, task_id=id).get(timeout=20)
+    steps.apply_async(kwargs={"steps": 6, "seconds": 0.5}, task_id=id).get(timeout=20)
     states = channel.states()
     equal((states[0], states[-1]), ("STARTED", "SUCCESS"), str(states))
     assert "PROGRESS" in states, states
