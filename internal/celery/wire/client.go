@@ -106,6 +106,8 @@ const (
 // that the addresses are wrong.
 func Open(opt Options) (*Client, error) {
 	opt.complete()
+	// The driver has one log for all, and writes to it what its errors say anyway.
+	redis.SetLogger(quiet{})
 	broker, err := connect(opt.URL)
 	if err != nil {
 		return nil, fmt.Errorf("the address of Redis is wrong: %w", err)
@@ -275,6 +277,8 @@ func inWords(err error, opt *redis.Options) error {
 		means = "it closed the connection; perhaps it speaks TLS: rediss://"
 	case refused(err):
 		means = "it refuses"
+	case opt.TLSConfig != nil && errors.Is(err, context.DeadlineExceeded):
+		means = "it does not answer; perhaps it does not speak TLS: redis://"
 	default:
 		means = "it does not answer"
 	}
@@ -286,3 +290,8 @@ func refused(err error) bool {
 	_, answered := errors.AsType[redis.Error](err)
 	return answered
 }
+
+// quiet is a log that nothing is written to.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
