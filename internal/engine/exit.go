@@ -17,7 +17,7 @@ func ExitFailure(e *job.Exit) (Outcome, *job.Failure) {
 		return "", nil
 	}
 	switch e.Cause {
-	case job.CauseCancelled:
+	case job.CauseCancelled, job.CauseKilled:
 		return StoppedByRequest, exitFailure(job.ClassProgram, "cancelled", "the run was cancelled", "")
 	case job.CauseFenced:
 		return StoppedByRequest, exitFailure(job.ClassInfrastructure, "fenced", "the run was stopped because the job had a new owner", "")

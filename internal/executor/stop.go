@@ -59,7 +59,7 @@ func (s *stopper) request(cause job.StopCause, now time.Duration) phase {
 		} else {
 			s.term(now)
 		}
-	case job.CauseOOM:
+	case job.CauseOOM, job.CauseKilled:
 		s.phase = killed
 	default:
 		s.term(now)

@@ -29,6 +29,7 @@ func TestTheStopperGoesFromSoftToHard(t *testing.T) {
 		"a cancel without a soft stop terminates": {spec{Stop: hard}, []at{
 			{1, job.CauseCancelled, termed, job.CauseCancelled}, {6, "", killed, job.CauseCancelled},
 		}},
+		"a cancel that does not wait kills": {spec{Stop: soft}, []at{{1, job.CauseKilled, killed, job.CauseKilled}}},
 		"the soft limit waits for the hard one": {spec{Stop: soft, Soft: 20 * time.Second, Hard: 100 * time.Second}, []at{
 			{19, "", running, ""}, {20, "", asked, job.CauseSoftLimit}, {99, "", asked, job.CauseSoftLimit},
 			{100, "", termed, job.CauseWalltime}, {105, "", killed, job.CauseWalltime},

@@ -169,6 +169,8 @@ type Request struct {
 	By  string    `json:"by,omitempty"`
 	At  time.Time `json:"at"`
 	Why string    `json:"why,omitempty"`
+	// Now asks for the end without the time that a program may take to end cleanly.
+	Now bool `json:"now,omitempty"`
 }
 
 // Progress is how far an attempt has come.

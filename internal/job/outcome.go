@@ -62,6 +62,8 @@ type Order struct {
 	Fence Fence  `json:"fence"`
 	Do    Action `json:"do"`
 	Why   string `json:"why,omitempty"`
+	// Now says that a Stop leaves no time to end cleanly.
+	Now bool `json:"now,omitempty"`
 	// Replaced says that a newer fence of the same worker has taken this one's
 	// place: whoever still holds the older attaches again to learn of it.
 	Replaced bool `json:"replaced,omitempty"`
@@ -118,6 +120,7 @@ type StopCause string
 const (
 	CauseNone       StopCause = ""
 	CauseCancelled  StopCause = "cancelled"
+	CauseKilled     StopCause = "killed"     // cancelled, without time to end cleanly
 	CauseSoftLimit  StopCause = "soft_limit" // asked to stop cleanly before the walltime
 	CauseWalltime   StopCause = "walltime"
 	CauseOOM        StopCause = "oom"

@@ -121,7 +121,7 @@ func order(j job.Job, worker string, fence job.Fence) job.Order {
 		// ended for the sake of the older one.
 		o.Why, o.Replaced = fmt.Sprintf("fence %d has replaced this lease", j.Fence), true
 	case j.Cancel != nil:
-		o.Do, o.Why = job.Stop, j.Message
+		o.Do, o.Why, o.Now = job.Stop, j.Message, j.Cancel.Now
 	}
 	return o
 }

@@ -23,7 +23,7 @@ func cancel(j job.Job, a Actor, now time.Time) (*change, error) {
 		return nil, nil
 	}
 	c := &change{job: j}
-	c.job.Cancel = &job.Request{By: a.By, At: now, Why: a.Why}
+	c.job.Cancel = &job.Request{By: a.By, At: now, Why: a.Why, Now: a.Now}
 	if j.State != job.Running {
 		c.cancelled("", now)
 		return c, nil

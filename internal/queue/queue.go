@@ -57,6 +57,8 @@ type Options struct {
 type Actor struct {
 	By  string
 	Why string
+	// Now cancels without the time that a program may take to end cleanly.
+	Now bool
 }
 
 // New returns a queue on st.

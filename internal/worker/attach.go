@@ -67,7 +67,7 @@ func (w *Worker) attach(ctx context.Context, wg *sync.WaitGroup, after int64) er
 	}
 	for _, f := range at.Fenced {
 		if r := w.held(f.ID, 0); r != nil && r.lease.Job.Attempt == f.Attempt {
-			r.order(job.Drop) // it ends and clears away its own
+			r.order(job.Drop, false) // it ends and clears away its own
 		} else {
 			wg.Go(func() { w.bury(ctx, f) })
 		}

@@ -124,7 +124,7 @@ func (w *Worker) orderLoop(ctx context.Context) {
 func (w *Worker) obey(orders []job.Order) {
 	for _, o := range orders {
 		if r := w.held(o.ID, o.Fence); r != nil && o.Do != job.Carry {
-			r.order(o.Do)
+			r.order(o.Do, o.Now)
 		}
 	}
 }

@@ -42,10 +42,7 @@ func (r *run) follow(ctx context.Context) error {
 
 // obey stops the run as it was told to.
 func (r *run) obey(ctx context.Context) {
-	cause := job.CauseCancelled
-	if r.dropped() {
-		cause = job.CauseFenced
-	}
+	cause := r.cause()
 	r.log.Info("stopping", "cause", cause)
 	for {
 		err := r.proc.Stop(ctx, cause)

@@ -43,6 +43,7 @@ type run struct {
 	current job.Fence     // guarded by mu
 	last    *job.Progress // guarded by mu
 	why     job.Action    // guarded by mu
+	now     bool          // guarded by mu: the order leaves no time to end cleanly
 	files   executor.Run  // guarded by mu; set once the attempt has files to show
 }
 
@@ -210,13 +211,15 @@ func softStop(s engine.SoftStop) executor.SoftStop {
 }
 
 // order makes the run stop: job.Stop for a cancel, job.Drop when it was fenced.
-// A drop after a stop changes the ending from a report to silence.
-func (r *run) order(a job.Action) {
+// A drop after a stop changes the ending from a report to silence. now leaves no
+// time to end cleanly.
+func (r *run) order(a job.Action, now bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.why == job.Drop {
 		return
 	}
+	r.now = now
 	if r.why = a; a == job.Drop {
 		close(r.fencedOff)
 	}
@@ -227,6 +230,19 @@ func (r *run) dropped() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.why == job.Drop
+}
+
+// cause is why the run is to stop.
+func (r *run) cause() job.StopCause {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.why == job.Drop:
+		return job.CauseFenced
+	case r.now:
+		return job.CauseKilled
+	}
+	return job.CauseCancelled
 }
 
 func (r *run) fence() job.Fence {

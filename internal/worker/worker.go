@@ -176,7 +176,7 @@ func (w *Worker) hold(ctx context.Context, wg *sync.WaitGroup, l job.Lease, onDi
 			return
 		}
 		// Our own older attempt of a job that has come back to us: it has lost.
-		r.order(job.Drop)
+		r.order(job.Drop, false)
 	}
 	r := newRun(w, wg, l, onDisk)
 	w.runs[l.Job.ID] = r
