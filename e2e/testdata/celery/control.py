@@ -167,8 +167,10 @@ def p45_consumers_come_and_go():
 def p48_a_time_limit_holds_from_the_next_run_on():
     reply = app.control.time_limit("simapp.steps", soft=None if not PYTHON else 1, hard=2, reply=True, destination=[NODE], timeout=5)
     equal(reply, [{NODE: {"ok": "time limits set successfully"}}])
-    # New clients send the limits of their own configuration, which win, if they know the task.
-    error = raises(app.send_task("simapp.steps", kwargs={"steps": 1, "seconds": 30}), timeout=20)
+    # New clients send the limits of their own configuration, which win.
+    id = str(uuid.uuid4())
+    inject(envelope({"task": "simapp.steps", "id": id}, [[], {"steps": 1, "seconds": 30}, {}]))
+    error = raises(app.AsyncResult(id), timeout=20)
     equal(type(error).__name__, "SoftTimeLimitExceeded" if PYTHON else "TimeLimitExceeded")
     reply = app.control.time_limit("simapp.nobody", hard=2, reply=True, destination=[NODE], timeout=5)
     assert "error" in reply[0][NODE], reply
