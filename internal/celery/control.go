@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nano-os/nanoos/internal/celery/wire"
 )
@@ -201,7 +202,7 @@ func (r *remote) ping(context.Context, asked) (any, error) { return done("pong")
 
 // revoke forgets tasks, and with terminate stops them.
 func (r *remote) revoke(ctx context.Context, args asked) (any, error) {
-	ids := args.texts("task_id")
+	ids := slices.DeleteFunc(args.texts("task_id"), noID)
 	signal, err := signalName(args.text("signal"))
 	if err != nil {
 		return nil, err
@@ -234,11 +235,16 @@ func (r *remote) persistently(ctx context.Context, ids []string, terminate bool,
 	}
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		stopped, err := r.desk.Revoke(ctx, ids, terminate, signal)
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil || exception(err) != nil {
 			return stopped, err
 		}
 		sleep(ctx, pause)
 	}
+}
+
+// noID reports whether no task can have the id: there is nothing to forget then.
+func noID(id string) bool {
+	return id == "" || len(id) > 255 || strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c == 0x7f || c == utf8.RuneError })
 }
 
 // signals are those that make sense for a program that runs.

@@ -323,7 +323,7 @@ func TestCelery43_TerminateNamesTheSignalAndWhatItStopped(t *testing.T) {
 func TestCelery44_RevokeOfSeveralListsThemAll(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	s.expect(`control.revoke(["id1", "id2"], reply=True, timeout=10, destination=[node])`, map[string]any{"ok": "tasks id1, id2 flagged as revoked"})
+	s.expect(`control.revoke(["id1", "no id", "x" * 256, "", "id2", "id1"], reply=True, timeout=10, destination=[node])`, map[string]any{"ok": "tasks id1, id2 flagged as revoked"})
 }
 
 func TestCelery45_ConsumersAreAddedAndCancelled(t *testing.T) {
@@ -446,6 +446,7 @@ func TestCelery54_APythonWorkerThatStartsLearnsWhatWasRevoked(t *testing.T) {
 	s.report(`
 inspect = app.control.inspect(timeout=10, destination=[node])
 hello = inspect.hello("w2@host1", {"cccc-dddd": [1760.5, "cccc-dddd"]})
+assert call("hello", from_node="newer@host", revoked=["cccc-dddd", "eeee-ffff"])[0][node]["revoked"] == ["aaaa-bbbb", "cccc-dddd"]
 from celery.worker import state
 state.revoked.update(hello[node]["revoked"])
 assert hello[node]["clock"] > 0
@@ -456,7 +457,7 @@ report(sorted(state.revoked))
 		t.Errorf("revoked at the Python worker (-want +got):\n%s", diff)
 	}
 	s.put(func(c *counter) {
-		if diff := cmp.Diff([]string{"aaaa-bbbb", "cccc-dddd"}, c.revoked); diff != "" {
+		if diff := cmp.Diff([]string{"aaaa-bbbb", "cccc-dddd", "eeee-ffff"}, c.revoked); diff != "" {
 			t.Errorf("revoked here (-want +got):\n%s", diff)
 		}
 	})

@@ -303,29 +303,46 @@ func (r *remote) hello(ctx context.Context, args asked) (any, error) {
 	if args.text("from_node") == r.node {
 		return nil, nil
 	}
-	var theirs map[string]json.RawMessage
-	if err := json.Unmarshal(orElse(args["revoked"], "{}"), &theirs); err != nil {
-		return nil, typeError("revoked must be an object")
-	}
-	known, err := r.desk.Revoked(ctx)
+	theirs, err := revokedOf(args["revoked"])
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range known {
+	ours, err := r.desk.Revoked(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ours {
 		delete(theirs, id)
 	}
+	maps.DeleteFunc(theirs, func(id string, _ bool) bool { return noID(id) })
 	if len(theirs) > 0 && len(theirs) <= maxRevoked {
 		if _, err := r.desk.Revoke(ctx, slices.Sorted(maps.Keys(theirs)), false, ""); err != nil {
 			return nil, err
 		}
 	}
-	ours := make(map[string]any, len(known))
-	for i, id := range known {
-		// The number is a time by a clock that nobody can read but this node: the
-		// order is what it means. Python insists on a fraction.
-		ours[id] = []any{float64(i) + 0.5, id}
+	// Every Celery takes the ids alone, and counts their age from now on.
+	return map[string]any{"revoked": append([]string{}, ours...), "clock": r.redis.Tick()}, nil
+}
+
+// revokedOf reads the ids that a node brings: the keys of an object that has
+// their times, or a list from newer nodes.
+func revokedOf(raw json.RawMessage) (map[string]bool, error) {
+	ids := make(map[string]bool)
+	var list []string
+	if json.Unmarshal(orElse(raw, "[]"), &list) == nil {
+		for _, id := range list {
+			ids[id] = true
+		}
+		return ids, nil
 	}
-	return map[string]any{"revoked": ours, "clock": r.redis.Tick()}, nil
+	var times map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &times); err != nil {
+		return nil, typeError("revoked must be a list or an object of ids")
+	}
+	for id := range times {
+		ids[id] = true
+	}
+	return ids, nil
 }
 
 // redacted is the address of a Redis without its password, wherever it stands.
