@@ -128,6 +128,22 @@ func TestCelery15_ASilentTaskLeavesNoResult(t *testing.T) {
 	}
 }
 
+func TestCelery21_ARetryTellsItsCause(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.Options{})
+	c := connected(t, Options{URL: server.URL(0)})
+	task := asked(t, "i", "", "null")
+	cause := &Exception{Type: "RuntimeError", Module: "builtins", Message: []any{"transient"}}
+	if err := c.Store(t.Context(), []Record{{Task: task, State: StateRetry, Exception: cause}}); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{"status": "RETRY", "result": map[string]any{"exc_type": "RuntimeError", "exc_module": "builtins", "exc_message": []any{"transient"}},
+		"traceback": nil, "date_done": nil, "task_id": "i", "children": []any{[]any{[]any{"i", nil}, nil}}}
+	if d := cmp.Diff(want, record(t, c, "i")); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestCelery33_ASuccessIsNotOverwritten(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, redistest.Options{})

@@ -127,7 +127,11 @@ func (c *Client) Store(ctx context.Context, records []Record) error {
 		if r.Task.IgnoreResult {
 			continue
 		}
-		raw, err := r.encode(nil)
+		var children []string
+		if r.State == StateRetry {
+			children = []string{r.Task.ID} // the attempt that follows has the same id
+		}
+		raw, err := r.encode(children)
 		if err != nil {
 			return err
 		}
