@@ -30,15 +30,23 @@ const maxBatch = 10_000
 // Submit stores the specs, all or none. The same key with another body is
 // job.Conflict; a tenant above its limit is job.Exhausted.
 func (s *Service) Submit(ctx context.Context, t job.Tenant, specs ...job.Spec) ([]Submitted, error) {
-	if t == "" || len(specs) > maxBatch {
-		return nil, &job.Error{Code: job.Invalid, Message: "nothing was submitted",
-			Why: fmt.Sprintf("tenant %q, %d jobs in one call, at most %d", t, len(specs), maxBatch)}
+	if err := bounded(t, len(specs)); err != nil {
+		return nil, err
 	}
 	batch := make([]submission, len(specs))
 	for i, spec := range specs {
 		batch[i].asked = spec
 	}
 	return s.accept(ctx, t, batch)
+}
+
+// bounded refuses a call for nobody, or of more jobs than share a transaction.
+func bounded(t job.Tenant, n int) error {
+	if t != "" && n <= maxBatch {
+		return nil
+	}
+	return &job.Error{Code: job.Invalid, Message: "nothing was submitted",
+		Why: fmt.Sprintf("tenant %q, %d jobs in one call, at most %d", t, n, maxBatch)}
 }
 
 // accept completes, checks and stores a batch.
