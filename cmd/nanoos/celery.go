@@ -19,6 +19,8 @@ import (
 	"github.com/nano-os/nanoos/internal/celery"
 	"github.com/nano-os/nanoos/internal/celery/wire"
 	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/worker"
 )
 
 // celeryConfig is what a person may set about the front door for Celery programs.
@@ -185,14 +187,19 @@ func queueNamed(name string) wire.Queue {
 }
 
 // openCelery opens the front door, and the bridge when the platform's tables are
-// there. resize is nil where no job runs in this process.
-func (s *serving) openCelery(ctx context.Context, resize func(int) error) error {
-	parts := celery.Parts{Store: s.store, Queue: s.queue, ReadJob: s.server.ReadJob, Resize: resize, Log: s.log,
+// there. here is nil where no job runs in this process.
+func (s *serving) openCelery(ctx context.Context, here *worker.Worker) error {
+	parts := celery.Parts{Store: s.store, Queue: s.queue, ReadJob: s.server.ReadJob, Log: s.log,
+		Name: string(job.NewID()), Pool: s.poolOfWorkers,
 		Shutdown: func() {
 			if cancel := s.shutdown.Load(); cancel != nil {
 				(*cancel)()
 			}
 		}}
+	if here != nil {
+		// The database admits one process: after a crash it is itself again.
+		parts.Name, parts.Resize, parts.Pool = "up", here.Resize, func() int { return here.Offer().CPUs }
+	}
 	if s.cfg.Platform != "" {
 		b, err := bridge.Open(ctx, s.cfg.Platform, bridge.Options{Store: s.store, Queue: s.queue, Log: s.log})
 		switch {
@@ -213,6 +220,30 @@ func (s *serving) openCelery(ctx context.Context, resize func(int) error) error 
 	s.celery, err = celery.New(opt, parts)
 	return err
 }
+
+// poolOfWorkers is how many CPUs the workers have together. It is for people:
+// without the database it is 0.
+func (s *serving) poolOfWorkers() (cpus int) {
+	ctx, cancel := context.WithTimeout(context.Background(), poolTimeout)
+	defer cancel()
+	err := s.store.Read(ctx, func(tx store.ReadTx) error {
+		cpus = 0
+		workers, err := tx.Workers(ctx)
+		for _, w := range workers {
+			if w.EndedAt.IsZero() {
+				cpus += w.Offer.CPUs
+			}
+		}
+		return err
+	})
+	if err != nil {
+		s.log.Debug("the workers cannot be counted", "error", err)
+	}
+	return cpus
+}
+
+// poolTimeout bounds the count of the workers' CPUs: remote control waits for it.
+const poolTimeout = 2 * time.Second
 
 // doors are the parts of a server beside HTTP.
 func (s *serving) doors() (parts []part) {

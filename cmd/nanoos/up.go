@@ -85,7 +85,7 @@ func (n *node) open(ctx context.Context, cfg config) (err error) {
 	if err := n.openServer(ctx, here); err != nil {
 		return err
 	}
-	return n.openCelery(ctx, n.work.Resize)
+	return n.openCelery(ctx, n.work)
 }
 
 // up opens a node and runs it until ctx ends.

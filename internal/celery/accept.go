@@ -3,7 +3,6 @@ package celery
 import (
 	"context"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/celery/wire"
@@ -20,9 +19,6 @@ const (
 	// startLease is how long whoever accepted a message has to start what it
 	// asks for, before another does.
 	startLease = 30 * time.Second
-	// sideBySide bounds how many tasks of a batch are started at the same time:
-	// they share the commits of the database.
-	sideBySide = 64
 	// leaving bounds what is still done for messages when the process ends.
 	leaving = 5 * time.Second
 	// maxAhead bounds how far in the future a task may lie (T31).
@@ -103,6 +99,7 @@ type sorted struct {
 	drop    []wire.Delivery // known already: their tickets tell the rest
 	keep    []wire.Delivery // with tickets[i]
 	tickets []store.Ticket
+	later   map[string]bool // those of them that wait for their time
 	now     []wire.Delivery // answered without a ticket
 	answers []wire.Answer   // of those that need no thought
 	quick   []wire.Delivery // answers[i] answers quick[i]
@@ -121,7 +118,7 @@ func (s *Server) accept(ctx context.Context, batch []wire.Delivery) error {
 	if err := s.redis.Ack(ctx, append(b.keep, b.drop...)); err != nil {
 		return err
 	}
-	s.startAll(ctx, b)
+	s.start(ctx, b.due())
 	for _, d := range b.now {
 		// In order: what comes later may mean what came before.
 		a, done := s.answerNow(ctx, d.Task)
@@ -145,7 +142,7 @@ func (s *Server) sort(ctx context.Context, batch []wire.Delivery) (sorted, error
 	if err != nil {
 		return sorted{}, err
 	}
-	var b sorted
+	b := sorted{later: make(map[string]bool)}
 	for _, d := range batch {
 		if d.Fault != nil {
 			b.bad = append(b.bad, d)
@@ -168,6 +165,16 @@ func (s *Server) sort(ctx context.Context, batch []wire.Delivery) (sorted, error
 		known[d.Task.ID] = store.Ticket{ID: d.Task.ID, State: store.TicketOpen}
 	}
 	return b, nil
+}
+
+// due are the new tickets that are not to wait, in the order of the messages.
+func (b sorted) due() (starts []start) {
+	for i, t := range b.tickets {
+		if t.State == store.TicketWaiting && !b.later[t.ID] {
+			starts = append(starts, start{ticket: t, task: b.keep[i].Task})
+		}
+	}
+	return starts
 }
 
 // sortNew decides about a task that is not known.
@@ -194,7 +201,7 @@ func (s *Server) sortNew(b *sorted, d wire.Delivery, now time.Time) {
 		b.now = append(b.now, d)
 		return
 	}
-	if !due.After(now) {
+	if b.later[d.Task.ID] = due.After(now); !due.After(now) {
 		due = now.Add(startLease)
 	}
 	b.keep = append(b.keep, d)
@@ -234,119 +241,6 @@ func (s *Server) save(ctx context.Context, tickets []store.Ticket) error {
 		return nil
 	}
 	return s.parts.Store.Write(ctx, func(tx store.Tx) error { return tx.SaveTickets(ctx, tickets) })
-}
-
-// startAll starts what is not to wait.
-func (s *Server) startAll(ctx context.Context, b sorted) {
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, sideBySide)
-	for i, t := range b.tickets {
-		if t.State != store.TicketWaiting || b.keep[i].Task.ETA.Equal(t.Due) {
-			continue
-		}
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			s.start(ctx, t, b.keep[i].Task)
-		})
-	}
-	wg.Wait()
-}
-
-// start begins what a waiting ticket asks for. What cannot be done now stays
-// waiting until its lease ends.
-func (s *Server) start(ctx context.Context, t store.Ticket, task wire.Task) {
-	id, answer, err := s.begin(ctx, task)
-	switch {
-	case err != nil:
-		s.parts.Log.WarnContext(ctx, "a task waits", "task", task.ID, "name", task.Name, "error", err)
-		err = s.delay(ctx, t)
-	case answer != nil:
-		err = s.finish(ctx, []store.Ticket{t}, []wire.Answer{*answer})
-	default:
-		err = s.open(ctx, t, id)
-	}
-	if err != nil && ctx.Err() == nil {
-		s.failed(ctx, "tasks wait", err)
-	}
-}
-
-// delay has a task tried again later, unless it was revoked meanwhile.
-func (s *Server) delay(ctx context.Context, t store.Ticket) error {
-	return s.parts.Store.Write(ctx, func(tx store.Tx) error {
-		found, err := tx.Tickets(ctx, door, []string{t.ID})
-		if err != nil || len(found) != 1 || found[0].State != store.TicketWaiting {
-			return err
-		}
-		t.Due = tx.Now().Add(startLease)
-		return tx.SaveTickets(ctx, []store.Ticket{t})
-	})
-}
-
-// begin starts a task. It returns the job that does it, or the answer; an error
-// may pass.
-func (s *Server) begin(ctx context.Context, task wire.Task) (job.ID, *wire.Answer, error) {
-	entry, registered := s.table[task.Name]
-	if !registered { // configured otherwise since it was accepted
-		return "", answerTo(task, wire.Failed(&wire.Exception{Type: "NotRegistered", Module: "celery.exceptions", Message: []any{task.Name}})), nil
-	}
-	if entry.answer != nil {
-		a, done := s.answerNow(ctx, task)
-		if !done {
-			return "", nil, errNotNow
-		}
-		return "", &a, nil
-	}
-	if soft, hard := s.limits.Times(task.Name); task.HardLimit == 0 && task.SoftLimit == 0 {
-		task.SoftLimit, task.HardLimit = soft, hard
-	}
-	args, err := entry.bind(task)
-	if err == nil {
-		var id job.ID
-		var done any
-		if id, done, err = entry.work(ctx, task, args); err == nil && done == nil {
-			return id, nil, nil
-		} else if err == nil {
-			return "", answerTo(task, wire.Succeeded(done)), nil
-		}
-	}
-	if e := exception(err); e != nil {
-		return "", answerTo(task, wire.Failed(e)), nil
-	}
-	return "", nil, err
-}
-
-// open binds a ticket to its job, unless it was revoked meanwhile.
-func (s *Server) open(ctx context.Context, t store.Ticket, id job.ID) error {
-	late := false
-	revoked := false
-	err := s.parts.Store.Write(ctx, func(tx store.Tx) error {
-		late, revoked = false, false
-		found, err := tx.Tickets(ctx, door, []string{t.ID})
-		if err != nil {
-			return err
-		}
-		if len(found) == 1 && found[0].State != store.TicketWaiting {
-			revoked = found[0].State == store.TicketRevoked
-			return nil
-		}
-		j, err := tx.Job(ctx, s.opt.Tenant, id)
-		if err != nil {
-			return err
-		}
-		t.State, t.Job, t.Due = store.TicketOpen, id, tx.Now().Add(reviewEvery)
-		if late = j.State != job.Queued; late {
-			t.Due = tx.Now() // its history may have been read before this
-		}
-		return tx.SaveTickets(ctx, []store.Ticket{t})
-	})
-	if err == nil && revoked {
-		_, _, err = s.cancel(ctx, id, "revoked")
-	}
-	if late {
-		s.lookSoon()
-	}
-	return err
 }
 
 // answerNow does what needs no job. It reports whether that is the answer, or

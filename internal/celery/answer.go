@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/celery/outcome"
@@ -18,7 +19,7 @@ const (
 	metaCursor = "celery.cursor"
 	// leadFor is the lease of the server that tells results; leadEvery is how
 	// often it is renewed, and how often the others try to take it.
-	leadFor, leadEvery = 15 * time.Second, 5 * time.Second
+	leadFor, leadEvery = 6 * time.Second, 2 * time.Second
 	// reviewEvery is how often an open ticket is compared with its job even if
 	// no event came by.
 	reviewEvery = time.Minute
@@ -86,6 +87,20 @@ func (s *Server) follow(ctx context.Context) {
 		}
 		return errClosing
 	})
+	s.resign(ctx)
+}
+
+// resign leaves the telling to others at once.
+func (s *Server) resign(ctx context.Context) {
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaving)
+	defer cancel()
+	err := s.parts.Store.Write(after, func(tx store.Tx) error {
+		_, err := tx.Lead(after, door, s.parts.Name, 0)
+		return err
+	})
+	if err != nil {
+		s.parts.Log.DebugContext(ctx, "the lease of the results ends by itself", "error", err)
+	}
 }
 
 // lookSoon makes the follower of this process look for tickets that are due.
@@ -108,13 +123,13 @@ func (f *follower) step(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	var starts []start
 	for _, t := range seen.waiting {
-		task, fault := f.s.taskOf(t)
-		if fault != nil {
-			continue
+		if task, fault := f.s.taskOf(t); fault == nil {
+			starts = append(starts, start{ticket: t, task: task})
 		}
-		f.s.start(ctx, t, task)
 	}
+	f.s.start(ctx, starts)
 	if err := f.review(ctx, seen.open); err != nil {
 		return false, err
 	}
@@ -145,7 +160,7 @@ func (f *follower) lead(ctx context.Context) error {
 }
 
 func (f *follower) take(ctx context.Context, tx store.Tx) error {
-	leads, err := tx.Lead(ctx, door, f.s.opt.Node+"/"+strconv.Itoa(pid), leadFor)
+	leads, err := tx.Lead(ctx, door, f.s.parts.Name, leadFor)
 	if err != nil {
 		return fmt.Errorf("lead the telling of results: %w", err)
 	}
@@ -366,6 +381,9 @@ func (f *follower) ended(task wire.Task, r review) wire.Answer {
 		f.s.table[task.Name].dress(task, m)
 	}
 	a := wire.Answer{Record: wire.Record{Task: &task, State: state, Result: result, Exception: exceptionOf(e), At: r.job.EndedAt, Worker: r.ticket.Node}}
+	if c := r.job.Cancel; c != nil && c.Now {
+		a.Signal = int(syscall.SIGKILL)
+	}
 	if !r.job.StartedAt.IsZero() {
 		a.Runtime = r.job.EndedAt.Sub(r.job.StartedAt)
 	}

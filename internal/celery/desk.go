@@ -3,7 +3,9 @@ package celery
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/celery/wire"
@@ -138,7 +140,7 @@ func (s *Server) Find(ctx context.Context, ids []string) (infos []TaskInfo, err 
 
 // Revoke implements desk. What is stored is in force for every server and after
 // every restart, and for tasks that have not come yet.
-func (s *Server) Revoke(ctx context.Context, ids []string, terminate bool, _ string) (stopped []string, err error) {
+func (s *Server) Revoke(ctx context.Context, ids []string, terminate bool, signal string) (stopped []string, err error) {
 	var cancel []store.Ticket
 	var refused []store.Ticket
 	err = s.parts.Store.Write(ctx, func(tx store.Tx) error {
@@ -172,11 +174,11 @@ func (s *Server) Revoke(ctx context.Context, ids []string, terminate bool, _ str
 	if err := s.finish(ctx, refused, answers); err != nil {
 		return nil, err
 	}
-	return s.stop(ctx, cancel, terminate)
+	return s.stop(ctx, cancel, terminate, signal)
 }
 
 // stop cancels the jobs of tasks: those that run only if that is meant.
-func (s *Server) stop(ctx context.Context, tickets []store.Ticket, terminate bool) (stopped []string, err error) {
+func (s *Server) stop(ctx context.Context, tickets []store.Ticket, terminate bool, signal string) (stopped []string, err error) {
 	for _, t := range tickets {
 		j, err := s.job(ctx, t.Job)
 		switch {
@@ -187,13 +189,18 @@ func (s *Server) stop(ctx context.Context, tickets []store.Ticket, terminate boo
 		case j.State == job.Running && !terminate:
 			continue
 		}
-		if _, cancelled, err := s.cancel(ctx, t.Job, "revoked"); err != nil {
+		if _, cancelled, err := s.cancel(ctx, t.Job, "revoked", kills(signal)); err != nil {
 			return stopped, err
 		} else if cancelled {
 			stopped = append(stopped, t.ID)
 		}
 	}
 	return stopped, nil
+}
+
+// kills reports whether a signal leaves a process no time.
+func kills(signal string) bool {
+	return slices.Contains([]string{"SIGKILL", "KILL", "9"}, strings.ToUpper(signal))
 }
 
 // Revoked implements desk.
@@ -242,32 +249,10 @@ func (s *Server) Resize(n int) error {
 
 // Pool implements desk.
 func (s *Server) Pool() PoolInfo {
+	cpus := s.parts.Pool()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	info := PoolInfo{PIDs: []int{pid}, Totals: make(map[string]int64, len(s.totals))}
-	for name, n := range s.totals {
-		info.Totals[name] = n
-	}
-	info.Max = s.cpus()
-	info.Prefetch = info.Max
-	return info
-}
-
-// cpus is how many CPUs the workers have together.
-func (s *Server) cpus() (n int) {
-	ctx, cancel := context.WithTimeout(context.Background(), leaving)
-	defer cancel()
-	// The number is for people: without the database there is none.
-	_ = s.parts.Store.Read(ctx, func(tx store.ReadTx) error {
-		workers, err := tx.Workers(ctx)
-		for _, w := range workers {
-			if w.EndedAt.IsZero() {
-				n += w.Offer.CPUs
-			}
-		}
-		return err
-	})
-	return n
+	return PoolInfo{Max: cpus, Prefetch: cpus, PIDs: []int{pid}, Totals: maps.Clone(s.totals)}
 }
 
 // Shutdown implements desk.

@@ -49,6 +49,11 @@ type Parts struct {
 	ReadJob func(ctx context.Context, raw []byte) (job.Spec, error)
 	// Platform is the NANO-OS platform whose jobs are named; nil for none.
 	Platform Platform
+	// Name is that of the process for the lease of the results: the same after a
+	// restart where only one process can have the database.
+	Name string
+	// Pool is how many CPUs jobs may use.
+	Pool func() int
 	// Resize changes how many CPUs the jobs of this process may use; nil where
 	// no job runs in it.
 	Resize func(n int) error

@@ -20,9 +20,8 @@ import (
 type task struct {
 	// params names the arguments in their order, for those given by position.
 	params []string
-	// work starts a job whose end is the answer. The answer comes at once when
-	// done is not nil.
-	work func(ctx context.Context, t wire.Task, args arguments) (id job.ID, done any, err error)
+	// work plans a job whose end is the answer.
+	work func(ctx context.Context, t wire.Task, args arguments) (plan, error)
 	// answer does what is asked and returns the result.
 	answer func(ctx context.Context, args arguments) (any, error)
 	// dummy is NANO-OS's dummy, whose summary has fields of its own.
@@ -54,7 +53,7 @@ func (s *Server) newTable() table {
 		t[name] = builtin["run_simulation_job"]
 	}
 	for name, template := range s.opt.Templates {
-		t[name] = task{work: func(ctx context.Context, t wire.Task, _ arguments) (job.ID, any, error) {
+		t[name] = task{work: func(ctx context.Context, t wire.Task, _ arguments) (plan, error) {
 			return s.runTemplate(ctx, t, template)
 		}}
 	}
@@ -90,120 +89,110 @@ func healthCheck(context.Context, arguments) (any, error) {
 }
 
 // runSimulation starts the job of that id, or joins it when it is on its way.
-func (s *Server) runSimulation(ctx context.Context, t wire.Task, args arguments) (job.ID, any, error) {
+func (s *Server) runSimulation(ctx context.Context, t wire.Task, args arguments) (plan, error) {
 	id, err := args.id("job_id")
 	if err != nil {
-		return "", nil, err
+		return plan{}, err
 	}
 	j, err := s.job(ctx, id)
-	if job.CodeOf(err) == job.NotFound && s.parts.Platform != nil {
-		j, err = s.importJob(ctx, id, t)
-		if job.CodeOf(err) == job.Conflict { // it ended before we knew it
-			return "", alreadyTerminal(id), nil
-		}
-	}
 	switch {
+	case job.CodeOf(err) == job.NotFound && s.parts.Platform != nil:
+		return s.importJob(ctx, id, t)
 	case job.CodeOf(err) == job.NotFound:
-		return "", nil, valueError("Job %s not found", id)
+		return plan{}, notFound(id)
 	case err != nil:
-		return "", nil, err
+		return plan{}, err
 	case j.State.Terminal():
-		return "", alreadyTerminal(id), nil
+		return alreadyTerminal(id), nil
 	case j.State == job.Pending && j.Reason == job.ReasonHeld:
 		_, err = s.parts.Queue.Release(ctx, s.opt.Tenant, id, queue.Actor{By: "celery", Why: "task " + t.ID})
 		if job.CodeOf(err) == job.Conflict {
 			err = nil // somebody else released it meanwhile
 		}
 	}
-	return id, nil, err
+	return plan{job: id}, err
 }
 
-func alreadyTerminal(id job.ID) any {
-	return map[string]any{"job_id": id, "status": "already_terminal"}
+func notFound(id job.ID) error { return valueError("Job %s not found", id) }
+
+func alreadyTerminal(id job.ID) plan {
+	return plan{done: map[string]any{"job_id": id, "status": "already_terminal"}}
 }
 
-// importJob makes a job of the platform one of ours, under its own id.
-func (s *Server) importJob(ctx context.Context, id job.ID, t wire.Task) (job.Job, error) {
+// importJob plans to make a job of the platform one of ours, under its own id.
+func (s *Server) importJob(ctx context.Context, id job.ID, t wire.Task) (plan, error) {
 	spec, err := s.parts.Platform.Import(ctx, id)
-	if err != nil {
-		return job.Job{}, err
+	switch job.CodeOf(err) {
+	case "":
+	case job.NotFound:
+		return plan{}, notFound(id)
+	case job.Conflict: // it ended before we knew it
+		return alreadyTerminal(id), nil
+	default:
+		return plan{}, err
 	}
 	spec = limited(spec, t)
-	out, err := s.parts.Queue.SubmitAs(ctx, s.opt.Tenant, id, spec)
-	if err != nil {
-		return job.Job{}, err
-	}
-	if err := s.parts.Platform.Queued(ctx, id, t.ID); err != nil {
-		s.parts.Log.WarnContext(ctx, "the platform was not told that its job is queued", "job", id, "error", err)
-	}
-	return out.Job, nil
+	return plan{spec: &spec, as: id, submitted: func(ctx context.Context) error { return s.parts.Platform.Queued(ctx, id, t.ID) }}, nil
 }
 
 // runDummy runs NANO-OS's dummy: four steps of the mock engine, ten seconds. The
 // job gets the id it was asked for when that is free.
-func (s *Server) runDummy(ctx context.Context, t wire.Task, args arguments) (job.ID, any, error) {
+func (s *Server) runDummy(ctx context.Context, t wire.Task, args arguments) (plan, error) {
 	ref, err := args.text("job_id")
 	if err != nil {
-		return "", nil, err
+		return plan{}, err
 	}
-	spec := limited(job.Spec{
+	spec := keyed(limited(job.Spec{
 		Name: "dummy " + shorten(ref, 100), Engine: "mock", Priority: job.Priority(t.Priority),
 		Labels: map[string]string{"dummy_job": shorten(ref, 63), "platform": "nano-os"},
-	}, t)
+	}, t), t)
 	id := job.ID(strings.ToLower(ref))
 	if !id.Valid() {
-		return s.submit(ctx, t, spec)
+		return plan{spec: &spec}, nil
 	}
 	j, err := s.job(ctx, id)
 	switch {
 	case job.CodeOf(err) == job.NotFound:
-		out, err := s.parts.Queue.SubmitAs(ctx, s.opt.Tenant, id, keyed(spec, t))
-		if err == nil && s.parts.Platform != nil {
-			err = s.parts.Platform.Queued(ctx, id, t.ID)
+		p := plan{spec: &spec, as: id}
+		if s.parts.Platform != nil {
+			p.submitted = func(ctx context.Context) error { return s.parts.Platform.Queued(ctx, id, t.ID) }
 		}
-		return out.Job.ID, nil, err
+		return p, nil
 	case err != nil:
-		return "", nil, err
+		return plan{}, err
 	case j.Spec.Engine == "mock":
 		return s.runSimulation(ctx, t, args)
 	}
-	return s.submit(ctx, t, spec)
+	return plan{spec: &spec}, nil
 }
 
 // submitSpec runs a job in the form of a job file.
-func (s *Server) submitSpec(ctx context.Context, t wire.Task, args arguments) (job.ID, any, error) {
+func (s *Server) submitSpec(ctx context.Context, t wire.Task, args arguments) (plan, error) {
 	raw, given := args["spec"]
 	if !given {
-		return "", nil, typeError("nanoos.submit() missing 1 required positional argument: 'spec'")
+		return plan{}, typeError("nanoos.submit() missing 1 required positional argument: 'spec'")
 	}
-	return s.submitJSON(ctx, t, raw)
+	return s.planJSON(ctx, t, raw)
 }
 
-func (s *Server) runTemplate(ctx context.Context, t wire.Task, template Template) (job.ID, any, error) {
+func (s *Server) runTemplate(ctx context.Context, t wire.Task, template Template) (plan, error) {
 	raw, err := template.fill(t)
 	if err != nil {
-		return "", nil, err
+		return plan{}, err
 	}
-	return s.submitJSON(ctx, t, raw)
+	return s.planJSON(ctx, t, raw)
 }
 
-func (s *Server) submitJSON(ctx context.Context, t wire.Task, raw []byte) (job.ID, any, error) {
+func (s *Server) planJSON(ctx context.Context, t wire.Task, raw []byte) (plan, error) {
 	spec, err := s.parts.ReadJob(ctx, raw)
 	if err != nil {
-		return "", nil, err
+		return plan{}, err
 	}
 	if spec.Priority == 0 {
 		spec.Priority = job.Priority(t.Priority)
 	}
-	return s.submit(ctx, t, limited(spec, t))
-}
-
-func (s *Server) submit(ctx context.Context, t wire.Task, spec job.Spec) (job.ID, any, error) {
-	out, err := s.parts.Queue.Submit(ctx, s.opt.Tenant, keyed(spec, t))
-	if err != nil {
-		return "", nil, err
-	}
-	return out[0].Job.ID, nil, nil
+	spec = keyed(limited(spec, t), t)
+	return plan{spec: &spec}, nil
 }
 
 // keyed gives a job the task's id as its idempotency key: a message that comes
@@ -230,9 +219,9 @@ func (s *Server) cancelJob(ctx context.Context, args arguments) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	was, cancelled, err := s.cancel(ctx, id, "task cancel_job")
+	was, cancelled, err := s.cancel(ctx, id, "task cancel_job", false)
 	if job.CodeOf(err) == job.NotFound {
-		return nil, valueError("Job %s not found", id)
+		return nil, notFound(id)
 	}
 	if err != nil {
 		return nil, err
@@ -245,8 +234,8 @@ func (s *Server) cancelJob(ctx context.Context, args arguments) (any, error) {
 
 // cancel cancels a job of ours, or one that only the platform knows. It reports
 // the state that kept it from doing so.
-func (s *Server) cancel(ctx context.Context, id job.ID, why string) (was string, cancelled bool, err error) {
-	_, err = s.parts.Queue.Cancel(ctx, s.opt.Tenant, id, queue.Actor{By: "celery", Why: why})
+func (s *Server) cancel(ctx context.Context, id job.ID, why string, now bool) (was string, cancelled bool, err error) {
+	_, err = s.parts.Queue.Cancel(ctx, s.opt.Tenant, id, queue.Actor{By: "celery", Why: why, Now: now})
 	switch job.CodeOf(err) {
 	case "":
 		return "", true, nil
@@ -279,17 +268,17 @@ func (s *Server) updateStatus(ctx context.Context, args arguments) (any, error) 
 	case job.CodeOf(err) == job.NotFound && s.parts.Platform != nil:
 		err = s.parts.Platform.Update(ctx, id, args)
 		if job.CodeOf(err) == job.NotFound {
-			err = valueError("Job %s not found", id)
+			err = notFound(id)
 		}
 		return updated, err
 	case job.CodeOf(err) == job.NotFound:
-		return nil, valueError("Job %s not found", id)
+		return nil, notFound(id)
 	case err != nil:
 		return nil, err
 	case string(j.State) == status:
 		return updated, nil
 	case status == string(job.Cancelled):
-		if _, _, err := s.cancel(ctx, id, "task update_job_status"); err != nil {
+		if _, _, err := s.cancel(ctx, id, "task update_job_status", false); err != nil {
 			return nil, err
 		}
 		return updated, nil

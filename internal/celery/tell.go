@@ -1,6 +1,7 @@
 package celery
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/celery/wire"
@@ -38,7 +39,7 @@ func (s *Server) ended(a wire.Answer) {
 		reason := a.Reason()
 		fields["terminated"], fields["expired"], fields["signum"] = reason == "terminated", reason == "expired", nil
 		if reason == "terminated" {
-			fields["signum"] = 15
+			fields["signum"] = cmp.Or(a.Signal, 15)
 		}
 	default:
 		kind = "task-failed"

@@ -60,6 +60,7 @@ type Record struct {
 	At        time.Time
 	Worker    string
 	Runtime   time.Duration
+	Signal    int // that ended a revoked task; 0: the usual one
 }
 
 // Answer is a last Record: SUCCESS, FAILURE or REVOKED.
