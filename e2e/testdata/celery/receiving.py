@@ -43,7 +43,7 @@ def p03_progress_shows_and_does_not_wake_get():
         return kept.get("status") == "SUCCESS"
 
     eventually(30, "it ends", progress)
-    assert len(seen) >= 2 and all(isinstance(i, dict) for i in seen), seen
+    assert seen and all(isinstance(i, dict) for i in seen), seen
     r = simapp.steps.delay(steps=4, seconds=0.4)
     r.get(timeout=30)
     equal(r.state, "SUCCESS")
