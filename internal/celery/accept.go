@@ -118,7 +118,15 @@ func (s *Server) accept(ctx context.Context, batch []wire.Delivery) error {
 	if err := s.redis.Ack(ctx, append(b.keep, b.drop...)); err != nil {
 		return err
 	}
-	s.start(ctx, b.due())
+	n, started := s.starter.add(s.due(b))
+	if n > maxStarts || len(b.now) > 0 {
+		// What is answered at once may concern a job that came before.
+		select {
+		case <-started:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	for _, d := range b.now {
 		// In order: what comes later may mean what came before.
 		a, done := s.answerNow(ctx, d.Task)
@@ -168,10 +176,10 @@ func (s *Server) sort(ctx context.Context, batch []wire.Delivery) (sorted, error
 }
 
 // due are the new tickets that are not to wait, in the order of the messages.
-func (b sorted) due() (starts []start) {
+func (s *Server) due(b sorted) (starts []start) {
 	for i, t := range b.tickets {
 		if t.State == store.TicketWaiting && !b.later[t.ID] {
-			starts = append(starts, start{ticket: t, task: b.keep[i].Task})
+			starts = append(starts, start{ticket: t, task: b.keep[i].Task, priority: s.priority(b.keep[i].Task)})
 		}
 	}
 	return starts

@@ -90,6 +90,7 @@ type Server struct {
 	totals map[string]int64 // guarded by mu: tasks accepted, by the name shown
 	held   map[string]bool  // guarded by mu: delivery tags that are renewed
 
+	starter  *starter
 	answered chan struct{} // capacity 1: a ticket was opened that may be answered
 	fault    atomic.Pointer[error]
 }
@@ -104,7 +105,7 @@ func New(opt Options, parts Parts) (*Server, error) {
 		opt: opt, parts: parts, redis: redis,
 		events: redis.Emitter(opt.Node), limits: newLimits(),
 		queues: slices.Clone(opt.Queues), totals: make(map[string]int64), held: make(map[string]bool),
-		answered: make(chan struct{}, 1),
+		starter: newStarter(), answered: make(chan struct{}, 1),
 	}
 	s.table = s.newTable()
 	return s, nil
@@ -134,7 +135,7 @@ const (
 func (s *Server) Run(ctx context.Context) error {
 	defer s.redis.Close()
 	var wg sync.WaitGroup
-	for _, loop := range []func(context.Context){s.consume, s.renew, s.sweep, s.follow, s.remote} {
+	for _, loop := range []func(context.Context){s.consume, s.startLoop, s.renew, s.sweep, s.follow, s.remote} {
 		wg.Go(func() { loop(ctx) })
 	}
 	wg.Go(func() { s.events.Run(ctx) })

@@ -1,7 +1,9 @@
 package celery
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/nano-os/nanoos/internal/celery/wire"
@@ -14,9 +16,11 @@ import (
 type start struct {
 	ticket store.Ticket
 	task   wire.Task
-	plan   plan
-	answer *wire.Answer
-	err    error // why it has to wait
+	// priority is that of its job.
+	priority job.Priority
+	plan     plan
+	answer   *wire.Answer
+	err      error // why it has to wait
 }
 
 // plan is what is to be done for a task.
@@ -32,6 +36,77 @@ type plan struct {
 
 // sideBySide bounds how many plans are made at the same time.
 const sideBySide = 32
+
+// starter begins what was accepted, together with what has come meanwhile: the
+// consumer does not wait for it.
+type starter struct {
+	mu    sync.Mutex
+	queue []start       // guarded by mu
+	added chan struct{} // capacity 1
+	idle  chan struct{} // guarded by mu; closed when nothing is queued or under way
+}
+
+// maxStarts bounds what is accepted ahead of what is started.
+const maxStarts = 4 * maxBatch
+
+func newStarter() *starter {
+	idle := make(chan struct{})
+	close(idle)
+	return &starter{added: make(chan struct{}, 1), idle: idle}
+}
+
+// add queues starts. It returns how many there are, and a channel that closes when
+// all of them are done.
+func (q *starter) add(starts []start) (n int, done <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(starts) > 0 {
+		q.queue = append(q.queue, starts...)
+		select {
+		case <-q.idle:
+			q.idle = make(chan struct{})
+		default:
+		}
+		select {
+		case q.added <- struct{}{}:
+		default:
+		}
+	}
+	return len(q.queue), q.idle
+}
+
+// take returns what is queued, the highest priority first; the last call's is
+// done.
+func (q *starter) take() []start {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	batch := q.queue
+	q.queue = nil
+	if len(batch) == 0 {
+		select {
+		case <-q.idle:
+		default:
+			close(q.idle)
+		}
+	}
+	slices.SortStableFunc(batch, func(a, b start) int { return cmp.Compare(b.priority, a.priority) })
+	return batch
+}
+
+// startLoop starts what is accepted until ctx ends. What is left then waits in its
+// tickets.
+func (s *Server) startLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.starter.added:
+		}
+		for batch := s.starter.take(); len(batch) > 0 && ctx.Err() == nil; batch = s.starter.take() {
+			s.start(ctx, batch)
+		}
+	}
+}
 
 // start begins what tickets ask for. Jobs are submitted together and in order,
 // so that none of a lower priority starts before the others are there. What

@@ -143,7 +143,7 @@ func (s *Server) runDummy(ctx context.Context, t wire.Task, args arguments) (pla
 		return plan{}, err
 	}
 	spec := keyed(limited(job.Spec{
-		Name: "dummy " + shorten(ref, 100), Engine: "mock", Priority: job.Priority(t.Priority),
+		Name: "dummy " + shorten(ref, 100), Engine: "mock", Priority: s.priority(t),
 		Labels: map[string]string{"dummy_job": shorten(ref, 63), "platform": "nano-os"},
 	}, t), t)
 	id := job.ID(strings.ToLower(ref))
@@ -188,11 +188,21 @@ func (s *Server) planJSON(ctx context.Context, t wire.Task, raw []byte) (plan, e
 	if err != nil {
 		return plan{}, err
 	}
-	if spec.Priority == 0 {
-		spec.Priority = job.Priority(t.Priority)
+	var own struct{ Priority *json.RawMessage }
+	if json.Unmarshal(raw, &own) == nil && own.Priority == nil {
+		spec.Priority = s.priority(t)
 	}
 	spec = keyed(limited(spec, t), t)
 	return plan{spec: &spec}, nil
+}
+
+// priority is that of a task's job. In Redis's own order the lowest step is the
+// most urgent, and numbers within a step count for nothing.
+func (s *Server) priority(t wire.Task) job.Priority {
+	if s.opt.Redis.Order == wire.OrderRedis {
+		return job.PriorityUrgent - job.Priority(s.redis.Step(t.Priority))
+	}
+	return min(max(job.Priority(t.Priority), job.PriorityLow), job.PriorityUrgent)
 }
 
 // keyed gives a job the task's id as its idempotency key: a message that comes

@@ -93,7 +93,7 @@ func TestCelery5And6_TheOrderOfMessages(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				push(t, client, client.listKey(queue, client.step(priority)), numbered(id, priority))
+				push(t, client, client.listKey(queue, client.Step(priority)), numbered(id, priority))
 			}
 			ds := claim(t, client, 100, "b", "a")
 			if d := cmp.Diff(c.want, ids(ds)); d != "" {

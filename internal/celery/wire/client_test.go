@@ -94,8 +94,8 @@ func TestKeysAreThoseOfCelery(t *testing.T) {
 	plain := connected(t, Options{URL: "redis://localhost/3"})
 	other := connected(t, Options{URL: "redis://localhost", Prefix: "lab1:", Separator: ":", Steps: []int{8, 2, 5}, ResultPrefix: "lab", FanoutPrefix: "f{db}."})
 	got := []string{
-		plain.listKey("q", plain.step(-5)), plain.listKey("q", plain.step(2)), plain.listKey("q", plain.step(3)), plain.listKey("q", plain.step(20)),
-		other.listKey("q", other.step(7)), other.listKey("q", other.step(0)), plain.metaKey("i"), other.metaKey("i"), plain.groupKey("g", ".j"),
+		plain.listKey("q", plain.Step(-5)), plain.listKey("q", plain.Step(2)), plain.listKey("q", plain.Step(3)), plain.listKey("q", plain.Step(20)),
+		other.listKey("q", other.Step(7)), other.listKey("q", other.Step(0)), plain.metaKey("i"), other.metaKey("i"), plain.groupKey("g", ".j"),
 		plain.fanout("celeryev", "task.sent"), other.fanout("celeryev", "task.sent"),
 		plain.binding(Queue{Name: "simulations"}), other.binding(Queue{Name: "s", RoutingKey: "simulation.*.#", ExchangeType: "topic"}),
 	}

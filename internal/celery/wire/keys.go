@@ -17,9 +17,9 @@ func (c *Client) listKey(queue string, step int) string {
 	return c.key(queue + c.opt.Separator + strconv.Itoa(step))
 }
 
-// step is that of a priority: the largest step that is not above it, or the last
+// Step is that of a priority: the largest step that is not above it, or the last
 // one of all. Celery's transport knows no priority above 9.
-func (c *Client) step(priority int) int {
+func (c *Client) Step(priority int) int {
 	priority = max(0, min(priority, 9))
 	for _, s := range slices.Backward(c.opt.Steps) {
 		if s <= priority {

@@ -54,7 +54,7 @@ func (c *Client) message(k call) (outgoing, error) {
 	if err != nil {
 		return outgoing{}, fmt.Errorf("write a call of %s: %w", f.Task, err)
 	}
-	return outgoing{key: c.listKey(queue, c.step(priority)), body: raw, id: k.id}, nil
+	return outgoing{key: c.listKey(queue, c.Step(priority)), body: raw, id: k.id}, nil
 }
 
 // arguments are those of the signature, with what the task before returned in

@@ -126,7 +126,7 @@ func (c *Client) homeOf(ctx context.Context, kept []byte) (key string, raw []byt
 		dead := c.key(c.opt.DeadLetters)
 		return dead, letter(dead, "it was held, and nobody knows where it came from", kept), nil
 	}
-	return c.listKey(queue, c.step(t.Priority)), redelivered(fields[0]), nil
+	return c.listKey(queue, c.Step(t.Priority)), redelivered(fields[0]), nil
 }
 
 // redelivered marks a message as one that was given before; all else is as it
