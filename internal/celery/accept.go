@@ -27,18 +27,18 @@ const (
 
 // consume takes messages from Redis until ctx ends.
 func (s *Server) consume(ctx context.Context) {
-	s.persist(ctx, "messages are not taken", func(ctx context.Context) error {
+	s.persist(ctx, notTaken, func(ctx context.Context) error {
 		if err := s.redis.Check(ctx); err != nil {
 			return err
 		}
 		if err := s.redis.Bind(ctx, s.consuming()); err != nil {
 			return err
 		}
-		s.works(ctx)
 		for ctx.Err() == nil {
 			if err := s.take(ctx); err != nil {
 				return err
 			}
+			s.works(ctx, notTaken)
 		}
 		return errClosing
 	})
@@ -88,7 +88,7 @@ func (s *Server) settle(ctx context.Context, batch []wire.Delivery) error {
 			defer cancel()
 			return s.redis.Requeue(after, batch)
 		}
-		s.failed(ctx, "messages wait", err)
+		s.failed(ctx, notTaken, err)
 		sleep(ctx, pause)
 	}
 }
@@ -270,7 +270,7 @@ func (s *Server) answerNow(ctx context.Context, task wire.Task) (wire.Answer, bo
 	if e := exception(err); e != nil {
 		return *answerTo(task, wire.Failed(e)), true
 	}
-	s.failed(ctx, "tasks wait", err)
+	s.failed(ctx, notStarted, err)
 	return wire.Answer{}, false
 }
 

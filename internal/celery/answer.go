@@ -60,7 +60,7 @@ type told struct {
 
 // follow tells results until ctx ends.
 func (s *Server) follow(ctx context.Context) {
-	s.persist(ctx, "results are not told", func(ctx context.Context) error {
+	s.persist(ctx, notTold, func(ctx context.Context) error {
 		f := &follower{s: s, told: make(map[string]told)}
 		for ctx.Err() == nil {
 			changed := s.parts.Queue.Changed()
@@ -73,6 +73,7 @@ func (s *Server) follow(ctx context.Context) {
 			if err != nil {
 				return err
 			}
+			s.works(ctx, notTold)
 			if more {
 				continue
 			}
@@ -151,6 +152,9 @@ func (f *follower) lead(ctx context.Context) error {
 		if f.cursor, err = strconv.ParseInt(text, 10, 64); err != nil {
 			// The first leader ever: nobody waits for what happened before.
 			if f.cursor, err = tx.LastEvent(ctx); err != nil {
+				return err
+			}
+			if err := tx.SetMeta(ctx, metaCursor, strconv.FormatInt(f.cursor, 10)); err != nil {
 				return err
 			}
 		}

@@ -303,8 +303,8 @@ func (r *remote) timeLimit(_ context.Context, args asked) (any, error) {
 
 func (r *remote) addConsumer(ctx context.Context, args asked) (any, error) {
 	name := args.text("queue")
-	if err := checkQueueName(name); err != nil {
-		return nil, err
+	if err := r.redis.CheckQueue(name); err != nil {
+		return nil, valueError("%s", err)
 	}
 	q := wire.Queue{Name: name, Exchange: args.text("exchange"), ExchangeType: args.text("exchange_type"), RoutingKey: args.text("routing_key")}
 	if err := r.desk.AddQueue(ctx, q); err != nil {
@@ -319,23 +319,6 @@ func (r *remote) cancelConsumer(ctx context.Context, args asked) (any, error) {
 		return nil, err
 	}
 	return done("no longer consuming from %s", name), nil
-}
-
-// checkQueueName refuses the names of keys that are no queues: to read tasks
-// from one would disturb whoever it belongs to.
-func checkQueueName(name string) error {
-	if name == "" || len(name) > 255 || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
-		return valueError("a queue has a name of 1 to 255 characters without spaces, not %s", wire.Repr(name))
-	}
-	for _, reserved := range []string{"_kombu.", "unacked", "celery-task-meta-", "celery-taskset-meta-"} {
-		if strings.HasPrefix(name, reserved) {
-			return valueError("%s is not a queue: names that begin with %s are Celery's own", name, reserved)
-		}
-	}
-	if strings.HasSuffix(name, ".pidbox") {
-		return valueError("%s is not a queue for tasks", name)
-	}
-	return nil
 }
 
 // resize grows the pool, or with a direction of -1 shrinks it.

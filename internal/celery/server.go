@@ -11,11 +11,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/celery/wire"
@@ -89,10 +90,10 @@ type Server struct {
 	queues []wire.Queue     // guarded by mu: those consumed now
 	totals map[string]int64 // guarded by mu: tasks accepted, by the name shown
 	held   map[string]bool  // guarded by mu: delivery tags that are renewed
+	faults map[string]error // guarded by mu: what does not work, and why
 
 	starter  *starter
 	answered chan struct{} // capacity 1: a ticket was opened that may be answered
-	fault    atomic.Pointer[error]
 }
 
 // New returns the front door; Run opens it.
@@ -104,7 +105,7 @@ func New(opt Options, parts Parts) (*Server, error) {
 	s := &Server{
 		opt: opt, parts: parts, redis: redis,
 		events: redis.Emitter(opt.Node), limits: newLimits(),
-		queues: slices.Clone(opt.Queues), totals: make(map[string]int64), held: make(map[string]bool),
+		queues: slices.Clone(opt.Queues), totals: make(map[string]int64), held: make(map[string]bool), faults: make(map[string]error),
 		starter: newStarter(), answered: make(chan struct{}, 1),
 	}
 	s.table = s.newTable()
@@ -113,8 +114,10 @@ func New(opt Options, parts Parts) (*Server, error) {
 
 // Health is why the front door does not work at the moment; nil when it does.
 func (s *Server) Health() error {
-	if fault := s.fault.Load(); fault != nil {
-		return *fault
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, what := range slices.Sorted(maps.Keys(s.faults)) {
+		return fmt.Errorf("%s: %w", what, s.faults[what])
 	}
 	return nil
 }
@@ -125,7 +128,7 @@ const (
 	// visibility timeout, whatever it is, is to end meanwhile.
 	renewEvery = 500 * time.Millisecond
 	// sweepEvery is how often messages of dead consumers are looked for.
-	sweepEvery = 30 * time.Second
+	sweepEvery = 10 * time.Second
 	// firstPause and lastPause bound the wait before Redis or the database is
 	// tried again.
 	firstPause, lastPause = 100 * time.Millisecond, 5 * time.Second
@@ -174,18 +177,33 @@ func (s *Server) persist(ctx context.Context, what string, fn func(context.Conte
 
 // failed remembers why something does not work, and says it once.
 func (s *Server) failed(ctx context.Context, what string, err error) {
-	if before := s.Health(); before == nil || before.Error() != err.Error() {
+	s.mu.Lock()
+	before := s.faults[what]
+	s.faults[what] = err
+	s.mu.Unlock()
+	if before == nil || before.Error() != err.Error() {
 		s.parts.Log.WarnContext(ctx, "the Celery front door does not work: "+what, "error", err)
 	}
-	s.fault.Store(&err)
 }
 
 // works forgets it.
-func (s *Server) works(ctx context.Context) {
-	if s.fault.Swap(nil) != nil {
-		s.parts.Log.InfoContext(ctx, "the Celery front door works again")
+func (s *Server) works(ctx context.Context, what string) {
+	s.mu.Lock()
+	before := s.faults[what]
+	delete(s.faults, what)
+	s.mu.Unlock()
+	if before != nil {
+		s.parts.Log.InfoContext(ctx, "the Celery front door works again: "+what+" no more")
 	}
 }
+
+// What may not work.
+const (
+	notTaken   = "messages are not taken"
+	notRenewed = "messages are not renewed"
+	notTold    = "results are not told"
+	notStarted = "tasks wait"
+)
 
 func sleep(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
@@ -210,10 +228,14 @@ func (s *Server) renew(ctx context.Context) {
 		}
 		s.mu.Unlock()
 		if len(tags) == 0 {
+			s.works(ctx, notRenewed)
 			continue
 		}
-		if err := s.redis.Renew(ctx, tags); err != nil && ctx.Err() == nil {
-			s.failed(ctx, "messages are not renewed", err)
+		switch err := s.redis.Renew(ctx, tags); {
+		case err == nil:
+			s.works(ctx, notRenewed)
+		case ctx.Err() == nil:
+			s.failed(ctx, notRenewed, err)
 		}
 	}
 }

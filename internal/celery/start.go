@@ -128,8 +128,11 @@ func (s *Server) start(ctx context.Context, starts []start) {
 	if err == nil {
 		err = s.openAll(ctx, starts)
 	}
-	if err != nil && ctx.Err() == nil {
-		s.failed(ctx, "tasks wait", err)
+	switch {
+	case err == nil:
+		s.works(ctx, notStarted)
+	case ctx.Err() == nil:
+		s.failed(ctx, notStarted, err)
 	}
 }
 

@@ -213,11 +213,13 @@ func keyed(spec job.Spec, t wire.Task) job.Spec {
 }
 
 // limited gives a job the limits that came with the message.
+// Without a soft limit among them the hard one comes alone.
 func limited(spec job.Spec, t wire.Task) job.Spec {
 	if t.HardLimit > 0 {
 		spec.Walltime = job.Duration(t.HardLimit * float64(time.Second))
+		spec.SoftLimit = spec.Walltime
 	}
-	if t.SoftLimit > 0 {
+	if t.SoftLimit > 0 && (t.HardLimit == 0 || t.SoftLimit < t.HardLimit) {
 		spec.SoftLimit = job.Duration(t.SoftLimit * float64(time.Second))
 	}
 	return spec

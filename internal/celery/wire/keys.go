@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,24 @@ func (c *Client) Step(priority int) int {
 		}
 	}
 	return c.opt.Steps[len(c.opt.Steps)-1]
+}
+
+// CheckQueue refuses names that no queue can have: those of other keys, which are
+// no lists, or whose readers a task would disturb (T31).
+func (c *Client) CheckQueue(name string) error {
+	if name == "" || len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return fmt.Errorf("a queue has a name of 1 to 255 characters without spaces, not %s", Repr(shortText(name)))
+	}
+	taken := []string{c.opt.UnackedKey, c.opt.UnackedIndexKey, c.opt.UnackedMutexKey, c.opt.DeadLetters}
+	for _, prefix := range []string{"_kombu.", "unacked", "celery-task-meta-", "celery-taskset-meta-", "nanoos."} {
+		if strings.HasPrefix(name, prefix) || slices.Contains(taken, name) {
+			return fmt.Errorf("%s is not a queue: the name belongs to Celery, or to nanoos", Repr(name))
+		}
+	}
+	if strings.HasSuffix(name, ".pidbox") {
+		return fmt.Errorf("%s is not a queue for tasks", Repr(name))
+	}
+	return nil
 }
 
 // member is an entry of a routing table.

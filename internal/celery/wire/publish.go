@@ -101,12 +101,12 @@ func (k call) headers(args []any, kwargs map[string]any) (map[string]any, error)
 // else where the task came from that it follows.
 func (c *Client) queueOf(k call) string {
 	var name string
-	if json.Unmarshal(k.fields.Options.Queue, &name) == nil && name != "" {
-		return name
-	}
 	var object struct{ Name string }
-	if json.Unmarshal(k.fields.Options.Queue, &object) == nil && object.Name != "" {
-		return object.Name
+	if json.Unmarshal(k.fields.Options.Queue, &name) != nil && json.Unmarshal(k.fields.Options.Queue, &object) == nil {
+		name = object.Name
+	}
+	if c.CheckQueue(name) == nil {
+		return name
 	}
 	if queue := c.opt.Routes[k.fields.Task]; queue != "" {
 		return queue
@@ -114,7 +114,12 @@ func (c *Client) queueOf(k call) string {
 	if c.opt.DefaultQueue != "" {
 		return c.opt.DefaultQueue
 	}
-	return orText(k.parent.Queue, orText(c.queueFor(k.parent.Exchange, k.parent.RoutingKey), "celery"))
+	for _, name := range []string{k.parent.Queue, c.queueFor(k.parent.Exchange, k.parent.RoutingKey)} {
+		if c.CheckQueue(name) == nil {
+			return name
+		}
+	}
+	return "celery"
 }
 
 // timeLayout is how Celery writes a time.

@@ -19,8 +19,9 @@ const (
 	// that it got them.
 	ours    = "nanoos.held"
 	heldFor = 30 * time.Second
-	// mutexFor is how long a sweep may take, as in Celery.
-	mutexFor = 300 * time.Second
+	// mutexFor is how long a sweep may take. Celery's own lock stays for 300 s when
+	// its owner dies, and nobody sweeps meanwhile.
+	mutexFor = 20 * time.Second
 	// maxSwept bounds the messages of one sweep.
 	maxSwept = 1000
 )
