@@ -390,6 +390,33 @@ func TestT31_KeysOfAnotherKindHoldNothingUp(t *testing.T) {
 	}
 }
 
+func TestT31_ACallbackIsNoWayIntoOtherKeys(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.Options{})
+	c := connected(t, Options{URL: server.URL(0), ResultPrefix: "lab"})
+	for i, queue := range []string{"unacked", "unacked_index", "unacked_mutex", "nanoos.dead-letters", "nanoos.held", "celery-task-meta-x", "lab_celery-task-meta-x",
+		"celery-taskset-meta-g.j", "_kombu.binding.q", "x.reply.celery.pidbox", strings.Repeat("q", 256), ""} {
+		for k, name := range []string{fmt.Sprintf("%q", queue), fmt.Sprintf(`{"name": %q}`, queue)} {
+			answer(t, c, answered(Succeeded(1), asked(t, fmt.Sprint(i, "-", k), `"ignore_result": true`, `{"callbacks": [{"task": "after", "options": {"queue": `+name+`}}]}`)))
+		}
+		if next := published(t, c, "default"); len(next) != 2 {
+			t.Errorf("%q: %d calls went the usual way", queue, len(next))
+		}
+	}
+	for _, key := range c.broker.Keys(t.Context(), "*").Val() {
+		if !strings.HasPrefix(key, "lab_nanoos.answered.") {
+			t.Errorf("there is a key %q", key)
+		}
+	}
+	// A message may lie about where it came from.
+	liar := asked(t, "liar", "", `{"callbacks": [{"task": "after"}]}`)
+	liar.RoutingKey = "unacked"
+	answer(t, c, answered(Succeeded(1), liar))
+	if n := len(published(t, c, "celery")); n != 1 {
+		t.Errorf("%d calls went to the last resort", n)
+	}
+}
+
 func TestAResultThatIsNoJSONFails(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, redistest.Options{})

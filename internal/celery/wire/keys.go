@@ -48,6 +48,18 @@ func (c *Client) CheckQueue(name string) error {
 	return nil
 }
 
+// reserved reports whether a name that a message gives for a queue is that of
+// something else: a list there would be in the way of all (T31).
+func (c *Client) reserved(queue string) bool {
+	if queue == "" || len(queue) > maxName {
+		return true
+	}
+	others := []string{c.opt.UnackedKey, c.opt.UnackedIndexKey, c.opt.UnackedMutexKey, c.opt.DeadLetters}
+	families := []string{"nanoos.", "_kombu.", "celery-task", c.opt.ResultPrefix + "celery-task", c.opt.ResultPrefix + "nanoos."}
+	return slices.Contains(others, queue) || strings.HasSuffix(queue, ".celery.pidbox") ||
+		slices.ContainsFunc(families, func(family string) bool { return strings.HasPrefix(queue, family) })
+}
+
 // member is an entry of a routing table.
 func (c *Client) member(routingKey, queue string) string {
 	return strings.Join([]string{routingKey, "", queue}, c.opt.Separator)
