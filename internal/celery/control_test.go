@@ -335,7 +335,7 @@ func TestCelery45_ConsumersAreAddedAndCancelled(t *testing.T) {
 	s.expect(`call("cancel_consumer", queue="unknown")`, map[string]any{"ok": "no longer consuming from unknown"})
 	s.expect(`[{n: [q["name"] for q in queues] for n, queues in r.items()} for r in call("active_queues")]`, []any{"simulations"})
 	s.expect(`call("add_consumer", queue="unacked_index")`,
-		map[string]any{"error": `ValueError("unacked_index is not a queue: names that begin with unacked are Celery's own")`})
+		map[string]any{"error": `ValueError("'unacked_index' is not a queue: the name belongs to Celery, or to nanoos")`})
 	s.expect(`call("add_consumer")`, map[string]any{"error": `TypeError("add_consumer() missing 1 required positional argument: 'queue'")`})
 }
 
