@@ -37,7 +37,8 @@ func (c *Client) CheckQueue(name string) error {
 		return fmt.Errorf("a queue has a name of 1 to 255 characters without spaces, not %s", Repr(shortText(name)))
 	}
 	taken := []string{c.opt.UnackedKey, c.opt.UnackedIndexKey, c.opt.UnackedMutexKey, c.opt.DeadLetters}
-	for _, prefix := range []string{"_kombu.", "unacked", "celery-task-meta-", "celery-taskset-meta-", "nanoos."} {
+	for _, prefix := range []string{"_kombu.", "unacked", "celery-task-meta-", "celery-taskset-meta-", "nanoos.",
+		c.metaKey(""), c.groupKey("", ""), c.markerKey("")} {
 		if strings.HasPrefix(name, prefix) || slices.Contains(taken, name) {
 			return fmt.Errorf("%s is not a queue: the name belongs to Celery, or to nanoos", Repr(name))
 		}
@@ -46,18 +47,6 @@ func (c *Client) CheckQueue(name string) error {
 		return fmt.Errorf("%s is not a queue for tasks", Repr(name))
 	}
 	return nil
-}
-
-// reserved reports whether a name that a message gives for a queue is that of
-// something else: a list there would be in the way of all (T31).
-func (c *Client) reserved(queue string) bool {
-	if queue == "" || len(queue) > maxName {
-		return true
-	}
-	others := []string{c.opt.UnackedKey, c.opt.UnackedIndexKey, c.opt.UnackedMutexKey, c.opt.DeadLetters}
-	families := []string{"nanoos.", "_kombu.", "celery-task", c.opt.ResultPrefix + "celery-task", c.opt.ResultPrefix + "nanoos."}
-	return slices.Contains(others, queue) || strings.HasSuffix(queue, ".celery.pidbox") ||
-		slices.ContainsFunc(families, func(family string) bool { return strings.HasPrefix(queue, family) })
 }
 
 // member is an entry of a routing table.
