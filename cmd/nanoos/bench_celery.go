@@ -93,6 +93,13 @@ func (a *app) benchCelery(ctx context.Context, opt celeryBenchOptions) (err erro
 		return &job.Error{Code: job.Invalid, Message: "nothing was measured",
 			Why: "it needs --redis, at least 10 messages, 5 slow ones and one round", Fix: "nanoos bench celery --help"}
 	}
+	python, err := exec.LookPath(opt.python)
+	if err == nil {
+		opt.python, err = filepath.Abs(python) // it runs in another directory
+	}
+	if err != nil {
+		return &job.Error{Code: job.Invalid, Message: "there is no such Python", Why: err.Error(), Fix: "name one that has celery and redis with --python"}
+	}
 	dir, err := os.MkdirTemp("", "nanoos-bench-celery-")
 	if err != nil {
 		return fmt.Errorf("make the data directory: %w", err)

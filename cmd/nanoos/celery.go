@@ -186,8 +186,8 @@ func queueNamed(name string) wire.Queue {
 	return wire.Queue{Name: name, Exchange: name, RoutingKey: name}
 }
 
-// openCelery opens the front door, and the bridge when the platform's tables are
-// there. here is nil where no job runs in this process.
+// openCelery opens the front door, and the bridge where the platform's tables are
+// or may come to be. here is nil where no job runs in this process.
 func (s *serving) openCelery(ctx context.Context, here *worker.Worker) error {
 	parts := celery.Parts{Store: s.store, Queue: s.queue, ReadJob: s.server.ReadJob, Log: s.log,
 		Name: string(job.NewID()), Pool: s.poolOfWorkers,
@@ -262,7 +262,7 @@ func (s *serving) doorsHealth() map[string]error {
 	if s.celery != nil {
 		health["celery"] = s.celery.Health()
 	}
-	if s.bridge != nil {
+	if s.bridge != nil && (s.bridge.Found() || s.bridge.Health() != nil) {
 		health["platform"] = s.bridge.Health()
 	}
 	return health
@@ -276,7 +276,7 @@ func (s *serving) printNotes(w io.Writer) {
 	if s.celery != nil {
 		fmt.Fprintf(w, "  Celery programs on %s\n", redacted(s.cfg.Celery.Redis, "Redis"))
 	}
-	if s.bridge != nil {
+	if s.bridge != nil && s.bridge.Found() {
 		fmt.Fprintf(w, "  jobs of the platform in %s\n", redacted(s.cfg.Platform, "PostgreSQL"))
 	}
 }

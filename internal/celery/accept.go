@@ -3,6 +3,7 @@ package celery
 import (
 	"context"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/celery/wire"
@@ -14,8 +15,10 @@ import (
 const door = "celery"
 
 const (
-	// maxBatch bounds how many messages are taken at once.
-	maxBatch = 256
+	// maxBatch bounds how many messages are taken at once: their answers come
+	// together, and the time from one batch to the next is the longest between two
+	// answers.
+	maxBatch = 64
 	// startLease is how long whoever accepted a message has to start what it
 	// asks for, before another does.
 	startLease = 30 * time.Second
@@ -34,32 +37,72 @@ func (s *Server) consume(ctx context.Context) {
 		if err := s.redis.Bind(ctx, s.consuming()); err != nil {
 			return err
 		}
-		for ctx.Err() == nil {
-			if err := s.take(ctx); err != nil {
-				return err
-			}
-			s.works(ctx, notTaken)
-		}
-		return errClosing
+		return s.consumeAll(ctx)
 	})
 }
 
-// take takes one batch, or waits until there may be one.
-func (s *Server) take(ctx context.Context) error {
+// consumeAll accepts one batch after the other, and takes the next meanwhile.
+func (s *Server) consumeAll(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	batches := make(chan []wire.Delivery)
+	var taking sync.WaitGroup
+	defer taking.Wait()
+	defer stop(errClosing)
+	taking.Go(func() {
+		defer close(batches)
+		for ctx.Err() == nil {
+			batch, err := s.take(ctx)
+			if err != nil {
+				stop(err)
+				return
+			}
+			if len(batch) == 0 {
+				continue
+			}
+			select {
+			case batches <- batch:
+			case <-ctx.Done():
+				s.giveBack(ctx, batch)
+			}
+		}
+	})
+	for batch := range batches {
+		err := s.settle(ctx, batch)
+		s.hold(batch, false)
+		if err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// take takes one batch, or waits a while until there may be one.
+func (s *Server) take(ctx context.Context) ([]wire.Delivery, error) {
 	var names []string
 	for _, q := range s.consuming() {
 		names = append(names, q.Name)
 	}
 	batch, err := s.redis.Claim(ctx, names, maxBatch)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	s.works(ctx, notTaken)
 	if len(batch) == 0 {
-		return s.redis.Wait(ctx, names, time.Second)
+		return nil, s.redis.Wait(ctx, names, time.Second)
 	}
 	s.hold(batch, true)
+	return batch, nil
+}
+
+// giveBack puts messages back into their lists.
+func (s *Server) giveBack(ctx context.Context, batch []wire.Delivery) {
 	defer s.hold(batch, false)
-	return s.settle(ctx, batch)
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaving)
+	defer cancel()
+	if err := s.redis.Requeue(after, batch); err != nil {
+		// Whoever sweeps next gives them back.
+		s.parts.Log.WarnContext(ctx, "messages were not given back", "messages", len(batch), "error", err)
+	}
 }
 
 // hold keeps messages from being given to others until they are let go.
@@ -84,9 +127,8 @@ func (s *Server) settle(ctx context.Context, batch []wire.Delivery) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			after, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaving)
-			defer cancel()
-			return s.redis.Requeue(after, batch)
+			s.giveBack(ctx, batch)
+			return nil
 		}
 		s.failed(ctx, notTaken, err)
 		sleep(ctx, pause)
