@@ -22,7 +22,8 @@ import (
 	"github.com/nano-os/nanoos/internal/store"
 )
 
-// ErrNoPlatform means that the database has no tables of a platform.
+// ErrNoPlatform means that the database has no tables of a platform, and by the
+// kind of its address never will.
 var ErrNoPlatform = errors.New("there are no tables of a NANO-OS platform")
 
 // Options are what the bridge works with. Store and Queue are required.
@@ -41,9 +42,9 @@ type Bridge struct {
 	fault atomic.Pointer[error] // why the platform is not served; nil in health
 }
 
-// Open connects to the platform's database. A database without the platform's
-// tables is ErrNoPlatform. One that does not answer is no error: the bridge goes
-// on trying, and says so in Health.
+// Open connects to the platform's database. One of another kind is ErrNoPlatform.
+// One without the platform's tables, whose migrations may be yet to run, is no
+// error, and neither is one that does not answer: the bridge goes on trying.
 func Open(ctx context.Context, url string, opt Options) (*Bridge, error) {
 	db, err := newDatabase(url)
 	if err != nil {
@@ -59,8 +60,6 @@ func Open(ctx context.Context, url string, opt Options) (*Bridge, error) {
 	err = db.use(ctx, func(context.Context, *session) error { return nil })
 	switch {
 	case errors.Is(err, ErrNoPlatform):
-		db.close()
-		return nil, err
 	case job.CodeOf(err) == job.Unavailable && ctx.Err() == nil:
 		b.failed(ctx, err)
 	case err != nil:
@@ -72,6 +71,16 @@ func Open(ctx context.Context, url string, opt Options) (*Bridge, error) {
 
 // Close ends the sessions.
 func (b *Bridge) Close() { b.db.close() }
+
+// Found reports whether the platform's tables were seen.
+func (b *Bridge) Found() bool {
+	select {
+	case <-b.db.found:
+		return true
+	default:
+		return false
+	}
+}
 
 // Health is why the platform is not served at the moment; nil when it is.
 func (b *Bridge) Health() error {
@@ -99,7 +108,7 @@ func (b *Bridge) works(ctx context.Context) {
 // Known returns the status of the platform's job, in upper case. An unknown one
 // is job.NotFound.
 func (b *Bridge) Known(ctx context.Context, id job.ID) (status string, err error) {
-	err = b.db.use(ctx, func(ctx context.Context, s *session) error {
+	err = b.use(ctx, id, func(ctx context.Context, s *session) error {
 		rows, err := s.statuses(ctx, []job.ID{id})
 		if err != nil {
 			return err
@@ -112,6 +121,15 @@ func (b *Bridge) Known(ctx context.Context, id job.ID) (status string, err error
 		return nil
 	})
 	return status, err
+}
+
+// use uses the tables for a job, which is unknown where there are none.
+func (b *Bridge) use(ctx context.Context, id job.ID, fn func(context.Context, *session) error) error {
+	err := b.db.use(ctx, fn)
+	if errors.Is(err, ErrNoPlatform) {
+		return noJob(id)
+	}
+	return err
 }
 
 // noJob is what the platform's own worker says.

@@ -202,9 +202,6 @@ func TestOpenSaysWhetherThePlatformIsThere(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shared.Get(t), "first")
 	opt := Options{Store: w.st, Queue: w.q, Log: slog.New(slog.DiscardHandler)}
-	if _, err := Open(t.Context(), shared.Get(t).CreateDB(t), opt); !errors.Is(err, ErrNoPlatform) {
-		t.Errorf("without its tables: %v", err)
-	}
 	if _, err := Open(t.Context(), "sqlite+aiosqlite:///./app.db", opt); !errors.Is(err, ErrNoPlatform) {
 		t.Errorf("another kind of database: %v", err)
 	}

@@ -28,6 +28,9 @@ const (
 	maxIdle = 4
 	// lookAgain is how long a session believes what it saw of the columns.
 	lookAgain = time.Minute
+	// seekEvery is how often a database without the platform's tables is asked
+	// whether they have come.
+	seekEvery = 5 * time.Second
 )
 
 // settings hold for every session. A pooler may lose them: no outcome depends on
@@ -47,7 +50,9 @@ FROM unnest($1::text[], $2::text[]) AS v(name, value) JOIN pg_settings s ON s.na
 
 // database hands out sessions.
 type database struct {
-	cfg *pgx.ConnConfig
+	cfg   *pgx.ConnConfig
+	found chan struct{} // closed when the platform's tables have been seen
+	see   func()        // closes it, once
 
 	mu     sync.Mutex
 	idle   []*session // guarded by mu
@@ -84,7 +89,8 @@ func newDatabase(raw string) (*database, error) {
 	// Nothing is prepared: the platform may change its tables at any time, and a
 	// pooler may give us another session for each transaction.
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
-	return &database{cfg: cfg}, nil
+	found := make(chan struct{})
+	return &database{cfg: cfg, found: found, see: sync.OnceFunc(func() { close(found) })}, nil
 }
 
 // fromSQLAlchemy turns the arguments that asyncpg understands into ours: ssl is
@@ -177,6 +183,7 @@ func (d *database) connect(ctx context.Context) (*session, error) {
 		closeSession(pg)
 		return nil, err
 	}
+	d.see()
 	return s, nil
 }
 

@@ -31,7 +31,7 @@ const (
 // them, so that nobody waits for it.
 func (b *Bridge) Import(ctx context.Context, id job.ID) (job.Spec, error) {
 	var d document
-	err := b.db.use(ctx, func(ctx context.Context, s *session) (err error) {
+	err := b.use(ctx, id, func(ctx context.Context, s *session) (err error) {
 		d, err = s.read(ctx, id)
 		return err
 	})

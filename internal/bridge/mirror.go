@@ -72,9 +72,10 @@ func (b *Bridge) newMirror() *mirror {
 	return &mirror{b: b, live: map[job.ID]told{}, foreign: map[job.ID]bool{}, owed: map[job.ID]int64{}}
 }
 
-// Run keeps the mirror until ctx ends. The platform's database being away ends
+// Run keeps the mirror until ctx ends, once there are tables. The platform's database being away ends
 // nothing: it is tried again, and told what happened meanwhile.
 func (b *Bridge) Run(ctx context.Context) error {
+	b.seek(ctx)
 	m, pause := b.newMirror(), firstPause
 	defer func() { m.leave() }()
 	for ctx.Err() == nil {
@@ -100,6 +101,24 @@ func (b *Bridge) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// seek waits until the platform's tables have been seen: by itself, or by whoever
+// asks for a job of theirs.
+func (b *Bridge) seek(ctx context.Context) {
+	for !b.Found() && ctx.Err() == nil {
+		err := b.db.use(ctx, func(context.Context, *session) error { return nil })
+		switch {
+		case err == nil, ctx.Err() != nil:
+			return
+		case errors.Is(err, ErrNoPlatform):
+			b.fault.Store(nil) // it answers
+			wait(ctx, seekEvery, b.db.found)
+		default:
+			b.failed(ctx, err)
+			wait(ctx, seekEvery, b.db.found)
+		}
+	}
 }
 
 // leave ends the lease, so that another server need not wait for its end.

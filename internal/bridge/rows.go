@@ -103,7 +103,7 @@ func (s *session) rows(ctx context.Context, ids []job.ID, suffix string) (map[jo
 // change runs fn on one row that is locked, in a transaction. fn returns the
 // fields to write, and the status to end in; "" or the present one stays.
 func (b *Bridge) change(ctx context.Context, id job.ID, fn func(held) (to string, fields []field, err error)) error {
-	return b.db.use(ctx, func(ctx context.Context, s *session) error {
+	return b.use(ctx, id, func(ctx context.Context, s *session) error {
 		return pgx.BeginFunc(ctx, s.pg, func(pgx.Tx) error {
 			rows, err := s.lock(ctx, []job.ID{id}, "")
 			if err != nil {
