@@ -18,7 +18,7 @@ const (
 	// maxBatch bounds how many messages are taken at once: their answers come
 	// together, and the time from one batch to the next is the longest between two
 	// answers.
-	maxBatch = 64
+	maxBatch = 48
 	// startLease is how long whoever accepted a message has to start what it
 	// asks for, before another does.
 	startLease = 30 * time.Second
