@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes the Python clients that the tests of the Celery front door use, once:
 # build/python/debian has the Celery of the operating system, build/python/newest
-# the newest release of Celery and Flower. With --required a machine that cannot
-# have them is an error.
+# the newest release of Celery and Flower, and what a platform is made of. With
+# --required a machine that cannot have them is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=build/python
@@ -33,4 +33,4 @@ make() {
 }
 
 make debian celery,redis '--system-site-packages --without-pip'
-make newest celery,redis,flower '' 'celery[redis]' flower
+make newest celery,redis,flower,fastapi,sqlalchemy,uvicorn,psycopg2 '' 'celery[redis]' flower fastapi sqlalchemy uvicorn psycopg2-binary

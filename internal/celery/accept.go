@@ -139,7 +139,7 @@ func (s *Server) settle(ctx context.Context, batch []wire.Delivery) error {
 type sorted struct {
 	bad     []wire.Delivery
 	drop    []wire.Delivery // known already: their tickets tell the rest
-	keep    []wire.Delivery // with tickets[i]
+	keep    []wire.Delivery // keep[i] has tickets[i], which is new
 	tickets []store.Ticket
 	later   map[string]bool // those of them that wait for their time
 	now     []wire.Delivery // answered without a ticket
@@ -204,10 +204,7 @@ func (s *Server) sort(ctx context.Context, batch []wire.Delivery) (sorted, error
 			b.drop = append(b.drop, d)
 			continue
 		case seen:
-			b.refuse(d, wire.Revoked("revoked"))
-			t.State = store.TicketAnswered
-			b.tickets, b.keep = append(b.tickets, t), append(b.keep, d)
-			known[d.Task.ID] = t
+			b.refuse(d, wire.Revoked("revoked")) // as often as it comes
 			continue
 		}
 		s.received(d.Task, d.Task.Retries)
@@ -220,7 +217,7 @@ func (s *Server) sort(ctx context.Context, batch []wire.Delivery) (sorted, error
 // due are the new tickets that are not to wait, in the order of the messages.
 func (s *Server) due(b sorted) (starts []start) {
 	for i, t := range b.tickets {
-		if t.State == store.TicketWaiting && !b.later[t.ID] {
+		if !b.later[t.ID] {
 			starts = append(starts, start{ticket: t, task: b.keep[i].Task, priority: s.priority(b.keep[i].Task)})
 		}
 	}
@@ -236,7 +233,7 @@ func (s *Server) sortNew(b *sorted, d wire.Delivery, now time.Time) {
 		return
 	}
 	if !registered {
-		b.refuse(d, wire.Failed(&wire.Exception{Type: "NotRegistered", Module: "celery.exceptions", Message: []any{d.Task.Name}}))
+		b.refuse(d, notRegistered(d.Task.Name))
 		return
 	}
 	if due.After(now.Add(maxAhead)) {

@@ -247,9 +247,6 @@ type JobQuery struct {
 	Limit   int  // 1…500; zero means 50
 }
 
-// Cursor continues a listing; opaque to callers.
-type Cursor string
-
 // Count is the number of jobs in one queue and state.
 type Count struct {
 	Queue string

@@ -1,9 +1,7 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
-	"encoding/base64"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,21 +12,14 @@ import (
 	"github.com/nano-os/nanoos/internal/store"
 )
 
-const (
-	defaultPage = 50
-	maxPage     = 500
-)
-
 // Jobs implements store.ReadTx.
 func (tx *readTx) Jobs(ctx context.Context, q store.JobQuery) ([]job.Job, store.Cursor, error) {
-	limit := cmp.Or(q.Limit, defaultPage)
-	if err := checkQuery(q); err != nil {
-		return nil, "", err
-	}
-	query, args, err := pageQuery(q, limit+1)
+	after, err := q.Check()
 	if err != nil {
 		return nil, "", err
 	}
+	limit := q.Page()
+	query, args := pageQuery(q, after, limit+1)
 	rows, err := tx.jobRows(ctx, query, args...)
 	if err != nil {
 		return nil, "", fmt.Errorf("list jobs: %w", err)
@@ -36,34 +27,20 @@ func (tx *readTx) Jobs(ctx context.Context, q store.JobQuery) ([]job.Job, store.
 	var next store.Cursor
 	if len(rows) > limit {
 		rows = rows[:limit]
-		next = encodeCursor(q.Oldest, rows[limit-1].seq)
+		next = q.Next(rows[limit-1].seq)
 	}
 	return readable(rows), next, nil
 }
 
-func checkQuery(q store.JobQuery) error {
-	if q.Limit < 0 || q.Limit > maxPage {
-		return job.Errorf(job.Invalid, "limit %d is outside 1…%d", q.Limit, maxPage)
-	}
-	for _, s := range q.States {
-		if !slices.Contains(job.States, s) {
-			return job.Errorf(job.Invalid, "there is no state %q", s)
-		}
-	}
-	return nil
-}
-
 // pageQuery selects the rows of a page. It is a union of one ordered branch for
 // each state, so that each uses the index of that state and stops early.
-func pageQuery(q store.JobQuery, limit int) (string, []any, error) {
+func pageQuery(q store.JobQuery, after int64, limit int) (string, []any) {
 	order := " DESC"
 	if q.Oldest {
 		order = ""
 	}
 	f := &filters{}
-	if err := f.common(q); err != nil {
-		return "", nil, err
-	}
+	f.common(q, after)
 	states := slices.Compact(slices.Sorted(slices.Values(q.States)))
 	if len(states) == 0 && !q.Updated.IsZero() {
 		states = job.States
@@ -88,7 +65,7 @@ func pageQuery(q store.JobQuery, limit int) (string, []any, error) {
 		branches = []string{"(SELECT j.seq FROM nanoos.jobs j WHERE " + strings.Join(where, " AND ") + " ORDER BY j.seq" + limited + ")"}
 	}
 	page := "SELECT seq FROM (" + strings.Join(branches, " UNION ALL ") + ") b ORDER BY seq" + limited
-	return selectJobs + " JOIN (" + page + ") e ON e.seq = j.seq ORDER BY j.seq" + order, f.args, nil
+	return selectJobs + " JOIN (" + page + ") e ON e.seq = j.seq ORDER BY j.seq" + order, f.args
 }
 
 // filters are the conditions that every branch has. Only constants are put into
@@ -106,12 +83,8 @@ func (f *filters) bind(value any) string {
 
 func (f *filters) add(parts ...string) { f.where = append(f.where, strings.Join(parts, "")) }
 
-func (f *filters) common(q store.JobQuery) error {
+func (f *filters) common(q store.JobQuery, after int64) {
 	if q.After != "" {
-		after, err := decodeCursor(q.Oldest, q.After)
-		if err != nil {
-			return err
-		}
 		if q.Oldest {
 			f.add("j.seq > ", f.bind(after))
 		} else {
@@ -136,36 +109,6 @@ func (f *filters) common(q store.JobQuery) error {
 	for _, name := range slices.Sorted(maps.Keys(q.Labels)) {
 		f.add("j.seq IN (SELECT seq FROM nanoos.labels WHERE name = ", f.bind(clean(name)), " AND value = ", f.bind(clean(q.Labels[name])), ")")
 	}
-	return nil
-}
-
-// A cursor names the last row of a page and the order of the listing.
-func encodeCursor(oldest bool, seq int64) store.Cursor {
-	return store.Cursor(base64.RawURLEncoding.EncodeToString([]byte(cursorMark(oldest) + strconv.FormatInt(seq, 10))))
-}
-
-func decodeCursor(oldest bool, c store.Cursor) (int64, error) {
-	text, err := base64.RawURLEncoding.DecodeString(string(c))
-	if err == nil {
-		digits, ok := strings.CutPrefix(string(text), cursorMark(oldest))
-		seq, err := strconv.ParseInt(digits, 10, 64)
-		if ok && err == nil {
-			return seq, nil
-		}
-	}
-	return 0, &job.Error{
-		Code:    job.Invalid,
-		Message: "the cursor is not one of this listing",
-		Why:     fmt.Sprintf("%.40q", string(c)),
-		Fix:     "start from the first page, or keep the order of the page that the cursor came with",
-	}
-}
-
-func cursorMark(oldest bool) string {
-	if oldest {
-		return "oldest:"
-	}
-	return "newest:"
 }
 
 // Ids are compared as texts; the end of one is what people copy, since the

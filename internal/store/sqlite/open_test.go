@@ -293,21 +293,3 @@ func TestCloseEndsEverything(t *testing.T) {
 		t.Errorf("write after close: %v", err)
 	}
 }
-
-func FuzzCursor(f *testing.F) {
-	f.Add(string(encodeCursor(true, 12)), true)
-	f.Add("bmV3ZXN0Oi0x", false)
-	f.Add("\x00", false)
-	f.Fuzz(func(t *testing.T, text string, oldest bool) {
-		seq, err := decodeCursor(oldest, store.Cursor(text))
-		if err != nil {
-			if job.CodeOf(err) != job.Invalid {
-				t.Errorf("error is %v", err)
-			}
-			return
-		}
-		if again, err := decodeCursor(oldest, encodeCursor(oldest, seq)); err != nil || again != seq {
-			t.Errorf("cursor %q is %d and then %d (%v)", text, seq, again, err)
-		}
-	})
-}

@@ -73,7 +73,7 @@ func TestListingsUseTheIndexOfTheirStates(t *testing.T) {
 		want []string
 	}{
 		"all":                 {store.JobQuery{}, []string{"SCAN j"}},
-		"next page":           {store.JobQuery{After: encodeCursor(false, 7)}, []string{"SEARCH j USING INTEGER PRIMARY KEY (rowid<?)"}},
+		"next page":           {store.JobQuery{After: store.JobQuery{}.Next(7)}, []string{"SEARCH j USING INTEGER PRIMARY KEY (rowid<?)"}},
 		"running":             {store.JobQuery{States: []job.State{job.Running}}, []string{"INDEX jobs_running"}},
 		"many queued":         {store.JobQuery{States: []job.State{job.Queued}}, []string{"SCAN j"}},
 		"failed":              {store.JobQuery{States: []job.State{job.Failed}}, []string{"INDEX jobs_failed"}},
@@ -82,10 +82,11 @@ func TestListingsUseTheIndexOfTheirStates(t *testing.T) {
 		"label":               {store.JobQuery{Labels: map[string]string{"a": "b"}}, []string{"SEARCH j USING INTEGER PRIMARY KEY (rowid=?)", "SEARCH labels USING PRIMARY KEY (name=? AND value=?)"}},
 		"label and state":     {store.JobQuery{Labels: map[string]string{"a": "b"}, States: []job.State{job.Failed}}, []string{"SEARCH labels USING PRIMARY KEY (name=? AND value=?)"}},
 	} {
-		sel, err := newSelection(c.q, many, 51)
+		after, err := c.q.Check()
 		if err != nil {
 			t.Fatal(err)
 		}
+		sel := newSelection(c.q, after, many, 51)
 		plan := explain(t, s.reads, sel.String(), sel.args...)
 		for _, want := range c.want {
 			if !strings.Contains(plan, want) {

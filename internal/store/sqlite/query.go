@@ -1,10 +1,8 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
-	"encoding/base64"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,14 +13,10 @@ import (
 	"github.com/nano-os/nanoos/internal/store"
 )
 
-const (
-	defaultPage = 50
-	maxPage     = 500
-	// sparse is how many jobs of a state are sorted for a page. Beyond it the
-	// page is found sooner by walking over all jobs in their order, for then
-	// every other job or so is of that state.
-	sparse = 10_000
-)
+// sparse is how many jobs of a state are sorted for a page. Beyond it the page
+// is found sooner by walking over all jobs in their order, for then every other
+// job or so is of that state.
+const sparse = 10_000
 
 const selectPage = `
 SELECT ` + jobColumns + `
@@ -31,18 +25,16 @@ FROM json_each(?) e CROSS JOIN jobs j ON j.seq = e.value` + jobJoins
 // Jobs implements store.ReadTx. The first query picks the rows of the page
 // from the indexes, the second reads them.
 func (tx *readTx) Jobs(ctx context.Context, q store.JobQuery) ([]job.Job, store.Cursor, error) {
-	limit := cmp.Or(q.Limit, defaultPage)
-	if err := checkQuery(q); err != nil {
+	after, err := q.Check()
+	if err != nil {
 		return nil, "", err
 	}
 	counts, err := tx.Counts(ctx, "")
 	if err != nil {
 		return nil, "", err
 	}
-	sel, err := newSelection(q, counts, limit+1)
-	if err != nil {
-		return nil, "", err
-	}
+	limit := q.Page()
+	sel := newSelection(q, after, counts, limit+1)
 	var seqs []int64
 	err = tx.once(ctx, sel.String(), sel.args, func(r *sql.Rows) error {
 		var seq int64
@@ -56,22 +48,10 @@ func (tx *readTx) Jobs(ctx context.Context, q store.JobQuery) ([]job.Job, store.
 	var next store.Cursor
 	if len(seqs) > limit {
 		seqs = seqs[:limit]
-		next = encodeCursor(q.Oldest, seqs[limit-1])
+		next = q.Next(seqs[limit-1])
 	}
 	jobs, err := tx.jobs(ctx, selectPage, list(seqs))
 	return jobs, next, err
-}
-
-func checkQuery(q store.JobQuery) error {
-	if q.Limit < 0 || q.Limit > maxPage {
-		return job.Errorf(job.Invalid, "limit %d is outside 1…%d", q.Limit, maxPage)
-	}
-	for _, s := range q.States {
-		if !slices.Contains(job.States, s) {
-			return job.Errorf(job.Invalid, "there is no state %q", s)
-		}
-	}
-	return nil
 }
 
 // selection is a query for the seqs of a page. It is a union of one ordered
@@ -90,22 +70,19 @@ func (s *selection) String() string {
 	return "SELECT seq FROM (" + strings.Join(s.branches, ") UNION ALL SELECT seq FROM (") + ") ORDER BY seq" + s.order + " LIMIT " + strconv.Itoa(s.limit)
 }
 
-func newSelection(q store.JobQuery, counts []store.Count, limit int) (*selection, error) {
+func newSelection(q store.JobQuery, after int64, counts []store.Count, limit int) *selection {
 	s := &selection{order: " DESC", limit: limit}
 	if q.Oldest {
 		s.order = ""
 	}
-	common, args, err := conditions(q)
-	if err != nil {
-		return nil, err
-	}
+	common, args := conditions(q, after)
 	states := slices.Compact(slices.Sorted(slices.Values(q.States)))
 	if len(states) == 0 && !q.Updated.IsZero() {
 		states = job.States
 	}
 	if len(states) == 0 {
 		s.add("jobs j", common, args)
-		return s, nil
+		return s
 	}
 	jobs := map[job.State]int64{}
 	for _, c := range counts {
@@ -122,7 +99,7 @@ func newSelection(q store.JobQuery, counts []store.Count, limit int) (*selection
 		}
 		s.add(from, where, args)
 	}
-	return s, nil
+	return s
 }
 
 // index says how to find the jobs of a state. It names what the planner cannot
@@ -158,16 +135,12 @@ func (s *selection) add(from string, where []string, args []any) {
 
 // conditions returns those that every branch has. Only constants are put into
 // the text of a query; values are bound.
-func conditions(q store.JobQuery) (where []string, args []any, err error) {
+func conditions(q store.JobQuery, after int64) (where []string, args []any) {
 	add := func(cond string, values ...any) {
 		where = append(where, cond)
 		args = append(args, values...)
 	}
 	if q.After != "" {
-		after, err := decodeCursor(q.Oldest, q.After)
-		if err != nil {
-			return nil, nil, err
-		}
 		if q.Oldest {
 			add("j.seq > ?", after)
 		} else {
@@ -192,7 +165,7 @@ func conditions(q store.JobQuery) (where []string, args []any, err error) {
 	for _, name := range slices.Sorted(maps.Keys(q.Labels)) {
 		add("j.seq IN (SELECT seq FROM labels WHERE name = ? AND value = ?)", name, q.Labels[name])
 	}
-	return where, args, nil
+	return where, args
 }
 
 // once runs a query that is not worth keeping prepared: there are too many
@@ -212,35 +185,6 @@ func (tx *readTx) once(ctx context.Context, query string, args []any, scan func(
 		}
 	}
 	return rows.Err()
-}
-
-// A cursor names the last row of a page and the order of the listing.
-func encodeCursor(oldest bool, seq int64) store.Cursor {
-	return store.Cursor(base64.RawURLEncoding.EncodeToString([]byte(cursorMark(oldest) + strconv.FormatInt(seq, 10))))
-}
-
-func decodeCursor(oldest bool, c store.Cursor) (int64, error) {
-	text, err := base64.RawURLEncoding.DecodeString(string(c))
-	if err == nil {
-		digits, ok := strings.CutPrefix(string(text), cursorMark(oldest))
-		seq, err := strconv.ParseInt(digits, 10, 64)
-		if ok && err == nil {
-			return seq, nil
-		}
-	}
-	return 0, &job.Error{
-		Code:    job.Invalid,
-		Message: "the cursor is not one of this listing",
-		Why:     fmt.Sprintf("%.40q", string(c)),
-		Fix:     "start from the first page, or keep the order of the page that the cursor came with",
-	}
-}
-
-func cursorMark(oldest bool) string {
-	if oldest {
-		return "oldest:"
-	}
-	return "newest:"
 }
 
 // Ids are compared as texts; the end of one is what people copy, since the

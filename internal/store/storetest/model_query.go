@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -59,7 +57,7 @@ func (tx *modelTx) ByKey(_ context.Context, t job.Tenant, key string) (job.Job, 
 
 // Jobs implements store.ReadTx.
 func (tx *modelTx) Jobs(_ context.Context, q store.JobQuery) ([]job.Job, store.Cursor, error) {
-	after, err := checkQuery(q)
+	after, err := q.Check()
 	if err != nil {
 		return nil, "", err
 	}
@@ -74,36 +72,14 @@ func (tx *modelTx) Jobs(_ context.Context, q store.JobQuery) ([]job.Job, store.C
 		if !past || !matches(r.job, q) {
 			continue
 		}
-		if len(page) == cmp.Or(q.Limit, 50) {
-			return page, store.Cursor(cursorMark(q) + strconv.FormatInt(last, 10)), nil
+		if len(page) == q.Page() {
+			return page, q.Next(last), nil
 		}
 		page = append(page, copyOf(r.job))
 		last = r.seq
 	}
 	return page, "", nil
 }
-
-func checkQuery(q store.JobQuery) (after int64, err error) {
-	if q.Limit < 0 || q.Limit > 500 {
-		return 0, job.Errorf(job.Invalid, "limit %d is outside 1…500", q.Limit)
-	}
-	for _, s := range q.States {
-		if !slices.Contains(job.States, s) {
-			return 0, job.Errorf(job.Invalid, "there is no state %q", s)
-		}
-	}
-	if q.After == "" {
-		return 0, nil
-	}
-	digits, ok := strings.CutPrefix(string(q.After), cursorMark(q))
-	after, err = strconv.ParseInt(digits, 10, 64)
-	if !ok || err != nil {
-		return 0, job.Errorf(job.Invalid, "%q is not a cursor of this listing", q.After)
-	}
-	return after, nil
-}
-
-func cursorMark(q store.JobQuery) string { return fmt.Sprintf("oldest=%t:", q.Oldest) }
 
 func matches(j job.Job, q store.JobQuery) bool {
 	for name, value := range q.Labels {
