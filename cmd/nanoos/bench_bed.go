@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/nano-os/nanoos/internal/store/postgres"
 	"github.com/nano-os/nanoos/internal/store/sqlite"
@@ -27,15 +26,6 @@ func (b *bench) places() []benchPlace {
 		places = append(places, benchPlace{"postgresql", b.opt.database})
 	}
 	return places
-}
-
-// bareLoop is the limit: the statements of the store without anything around.
-type bareLoop interface {
-	Submit(ctx context.Context, callers, n int) ([]time.Duration, error)
-	Bulk(ctx context.Context, n int) ([]time.Duration, error)
-	Drain(ctx context.Context, n int) ([]time.Duration, error)
-	Pickup(ctx context.Context, n int) ([]time.Duration, error)
-	Close() error
 }
 
 // bed is a server on a database of its own, and the limit on another.
@@ -94,14 +84,14 @@ func (o *bed) openLimit(ctx context.Context, dir string) error {
 		return err
 	}
 	if url == "" {
-		o.limit, err = sqlite.OpenLimit(dir)
+		o.limit.statements, err = sqlite.OpenLimit(dir)
 	} else {
-		o.limit, err = postgres.OpenLimit(ctx, url, postgres.Options{})
+		o.limit.statements, err = postgres.OpenLimit(ctx, url, postgres.Options{})
 	}
 	if err != nil {
 		return fmt.Errorf("open the limit: %w", err)
 	}
-	o.ends = append(o.ends, o.limit.Close)
+	o.ends = append(o.ends, o.limit.statements.Close)
 	return nil
 }
 

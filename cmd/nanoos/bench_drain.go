@@ -34,10 +34,10 @@ func (b *bench) drain(ctx context.Context, place benchPlace) (err error) {
 	c := comparison{
 		name: "drain", about: fmt.Sprintf("%d workers of %d slots claim and finish jobs that end at once", drainWorkers, drainSlots), place: place, bed: o,
 		limit: o.bare(fmt.Sprintf("ends and the next claim in one commit, %d jobs", drainSlots), func(ctx context.Context) (sample, error) {
-			if _, err := o.limit.Bulk(ctx, n); err != nil {
+			if _, err := o.limit.bulk(ctx, n); err != nil {
 				return sample{}, err
 			}
-			return timed(n, func() ([]time.Duration, error) { return o.limit.Drain(ctx, n) })
+			return timed(n, func() ([]time.Duration, error) { return o.limit.drain(ctx, n) })
 		}),
 		goals: overHTTPOnly(benchGoal{What: "rate", AtLeast: least}),
 	}

@@ -34,7 +34,7 @@ func (b *bench) pickupIdle(o *bed) comparison {
 	c := b.idleOnes(o, "pickup", "an idle worker: from the call that submits to the lease", func(t times) time.Duration { return t.claimed.Sub(t.due) })
 	n := b.idleJobs()
 	c.limit = o.bare("two commits and a wake", func(ctx context.Context) (sample, error) {
-		return timed(n, func() ([]time.Duration, error) { return o.limit.Pickup(ctx, n) })
+		return timed(n, func() ([]time.Duration, error) { return o.limit.pickup(ctx, n) })
 	})
 	c.goals = overHTTPOnly(benchGoal{What: "p50", AtMost: 2}, benchGoal{What: "p99", AtMost: 3})
 	return c
@@ -146,7 +146,7 @@ func (b *bench) pickupSteady(o *bed) comparison {
 			for i := range n {
 				due := begin.Add(time.Duration(i) * time.Second / steadyRate)
 				time.Sleep(time.Until(due))
-				if _, err := o.limit.Pickup(ctx, 1); err != nil {
+				if _, err := o.limit.pickup(ctx, 1); err != nil {
 					return s, err
 				}
 				s.took = append(s.took, time.Since(due))

@@ -27,7 +27,7 @@ func (b *bench) submitBy(o *bed, callers int) comparison {
 	c := comparison{
 		name: fmt.Sprintf("submit-%d", callers), about: fmt.Sprintf("one job a call, %d at a time, all with the same parameters", callers), place: o.place, bed: o,
 		limit: o.bare("one row a call, those that wait share a commit", func(ctx context.Context) (sample, error) {
-			return timed(n, func() ([]time.Duration, error) { return o.limit.Submit(ctx, callers, n) })
+			return timed(n, func() ([]time.Duration, error) { return o.limit.submit(ctx, callers, n) })
 		}),
 		goals: overHTTPOnly(benchGoal{What: "rate", AtLeast: 0.5}),
 	}
@@ -49,7 +49,7 @@ func (b *bench) submitBulk(o *bed) comparison {
 	c := comparison{
 		name: "submit-bulk", about: fmt.Sprintf("%d jobs a call, all with the same parameters", bulk), place: o.place, bed: o,
 		limit: o.bare(fmt.Sprintf("%d rows a commit", bulk), func(ctx context.Context) (sample, error) {
-			return timed(calls*bulk, func() ([]time.Duration, error) { return o.limit.Bulk(ctx, calls*bulk) })
+			return timed(calls*bulk, func() ([]time.Duration, error) { return o.limit.bulk(ctx, calls*bulk) })
 		}),
 		goals: overHTTPOnly(benchGoal{What: "rate", AtLeast: 0.4}),
 	}

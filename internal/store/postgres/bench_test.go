@@ -86,32 +86,6 @@ func BenchmarkDrain(b *testing.B) {
 	}
 }
 
-// BenchmarkLimit is what Submit and Drain are measured against.
-func BenchmarkLimit(b *testing.B) {
-	run := func(name string, do func(l *Limit, n int) ([]time.Duration, error)) {
-		b.Run(name, func(b *testing.B) {
-			l, err := OpenLimit(b.Context(), durable.Get(b).CreateDB(b), Options{})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer l.Close()
-			if _, err := l.Bulk(b.Context(), b.N); err != nil {
-				b.Fatal(err)
-			}
-			cpu := cpuTime()
-			b.ResetTimer()
-			if _, err := do(l, b.N); err != nil {
-				b.Fatal(err)
-			}
-			report(b, store.Stats{}, cpu)
-		})
-	}
-	run("submit/callers=1", func(l *Limit, n int) ([]time.Duration, error) { return l.Submit(b.Context(), 1, n) })
-	run("submit/callers=8", func(l *Limit, n int) ([]time.Duration, error) { return l.Submit(b.Context(), 8, n) })
-	run("bulk", func(l *Limit, n int) ([]time.Duration, error) { return l.Bulk(b.Context(), n) })
-	run("drain", func(l *Limit, n int) ([]time.Duration, error) { return l.Drain(b.Context(), n) })
-}
-
 // BenchmarkClaim claims jobs beside much that is queued, and beside little, in
 // turns; the ratio must stay below 1.2. The jobs are given back, so that the
 // backlog stays as it is.

@@ -1,12 +1,10 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,10 +13,9 @@ import (
 	"github.com/nano-os/nanoos/internal/store"
 )
 
-// Limit issues the statements of the store's hot paths in a bare loop: no
-// queue, no contract, no checks, as many jobs in a commit as are there, and one
-// round trip where that is possible at all. What it reaches is what this
-// database server allows, measured in the same run as the real thing.
+// Limit issues the statements of the store's hot paths and nothing else: no
+// queue, no contract, no checks, and one round trip where that is possible at
+// all. What a bare loop around it reaches is what this database server allows.
 type Limit struct {
 	conns  []*conn // of a submitter and a claimer
 	lane   store.LaneID
@@ -27,15 +24,8 @@ type Limit struct {
 	began  time.Time // every time that is stored
 }
 
-const (
-	// limitSlots is how many jobs a drain holds at once, like a worker with as
-	// many slots.
-	limitSlots = 100
-	// limitBulk is how many jobs a bulk submission commits at once.
-	limitBulk = 1000
-	// limitResult is the size of a stored result, that of a small calculation.
-	limitResult = 300
-)
+// limitResult is the size of a stored result, that of a small calculation.
+const limitResult = 300
 
 // OpenLimit makes the tables in a database that was made for this, and fills
 // with what nobody needs.
@@ -77,115 +67,8 @@ func (l *Limit) Close() error {
 	return nil
 }
 
-// Submit stores n jobs, one a call, from several callers at once. What waits
-// shares a commit. Like all of the measurements it returns what each job took.
-func (l *Limit) Submit(ctx context.Context, callers, n int) ([]time.Duration, error) {
-	calls := make(chan chan error, callers)
-	var committing, calling sync.WaitGroup
-	committing.Go(func() {
-		for first := range calls {
-			batch := []chan error{first}
-			for len(calls) > 0 {
-				batch = append(batch, <-calls)
-			}
-			err := l.submit(ctx, l.conns[0], len(batch))
-			for _, answer := range batch {
-				answer <- err
-			}
-		}
-	})
-	took := make([]time.Duration, n)
-	errs := make([]error, callers)
-	for c := range callers {
-		calling.Go(func() {
-			answer := make(chan error, 1)
-			for i := c; i < n && errs[c] == nil; i += callers {
-				began := time.Now()
-				calls <- answer
-				errs[c] = cmp.Or(<-answer, context.Cause(ctx))
-				took[i] = time.Since(began)
-			}
-		})
-	}
-	calling.Wait()
-	close(calls)
-	committing.Wait()
-	return took, errors.Join(errs...)
-}
-
-// Bulk stores n jobs with COPY, many in one commit.
-func (l *Limit) Bulk(ctx context.Context, n int) ([]time.Duration, error) {
-	var took []time.Duration
-	for len(took) < n && ctx.Err() == nil {
-		began := time.Now()
-		batch := min(limitBulk, n-len(took))
-		if err := l.copy(ctx, batch); err != nil {
-			return nil, fmt.Errorf("limit: %w", err)
-		}
-		for range batch {
-			took = append(took, time.Since(began))
-		}
-	}
-	return took, context.Cause(ctx)
-}
-
-// Drain claims and finishes n jobs that were stored before. Each commit holds
-// the ends of the jobs of the last claim, and the next claim.
-func (l *Limit) Drain(ctx context.Context, n int) ([]time.Duration, error) {
-	var took []time.Duration
-	var held []int64
-	for len(took) < n && ctx.Err() == nil {
-		began := time.Now()
-		next, err := l.claim(ctx, l.conns[0], held, min(limitSlots, n-len(took)-len(held)))
-		if err != nil {
-			return nil, err
-		}
-		for range held {
-			took = append(took, time.Since(began))
-		}
-		if len(held)+len(next) == 0 {
-			return nil, fmt.Errorf("drained %d jobs of %d: there are no more", len(took), n)
-		}
-		held = next
-	}
-	return took, context.Cause(ctx)
-}
-
-// Pickup stores n jobs, one after the other, each for a claimer that waits for
-// it; it takes the time from the submission to the commit of the claim.
-func (l *Limit) Pickup(ctx context.Context, n int) ([]time.Duration, error) {
-	wake, claimed := make(chan struct{}), make(chan error)
-	var claiming sync.WaitGroup
-	claiming.Go(func() {
-		for range wake {
-			_, err := l.claim(ctx, l.conns[1], nil, 1)
-			claimed <- err
-		}
-	})
-	defer claiming.Wait()
-	defer close(wake)
-	var took []time.Duration
-	for len(took) < n && ctx.Err() == nil {
-		began := time.Now()
-		if err := l.submit(ctx, l.conns[0], 1); err != nil {
-			return nil, err
-		}
-		wake <- struct{}{}
-		if err := <-claimed; err != nil {
-			return nil, err
-		}
-		took = append(took, time.Since(began))
-	}
-	return took, context.Cause(ctx)
-}
-
-func (l *Limit) job() job.Job {
-	return job.Job{ID: job.NewID(), Tenant: job.DefaultTenant, State: job.Queued, CreatedAt: l.began, QueuedAt: l.began,
-		Spec: job.Spec{Name: "limit", Queue: job.DefaultQueue, Engine: "mock", Priority: job.PriorityNormal,
-			Demand: job.Demand{CPUs: 1, Memory: job.MemoryQuantum}}}
-}
-
-func (l *Limit) submit(ctx context.Context, c *conn, n int) error {
+// Submit stores n jobs in one commit.
+func (l *Limit) Submit(ctx context.Context, n int) error {
 	var rows rowChanges
 	var events []event
 	for range n {
@@ -195,80 +78,17 @@ func (l *Limit) submit(ctx context.Context, c *conn, n int) error {
 			events = append(events, l.event(event{id: string(j.ID)}, job.EventSubmitted))
 		}
 	}
-	return l.commit(ctx, c, true, rows, events, laneCounts{1: int64(n)})
+	return l.commit(ctx, l.conns[0], true, rows, events, laneCounts{1: int64(n)})
 }
 
-// claim finishes what is held, starts up to n jobs, and reads what a worker
-// needs to run them.
-func (l *Limit) claim(ctx context.Context, c *conn, held []int64, n int) ([]int64, error) {
-	rows := rowChanges{}
-	var events []event
-	for _, seq := range held {
-		rows.save(seq, savedJob{job: l.moved(job.Completed, 2, l.result)})
-		rows.setAttempt(attemptRow{seq: seq, number: 1, worker: "limit", host: "limit", started: micros(l.began), ended: micros(l.began),
-			outcome: "succeeded", exit: `{"observed":true,"code":0,"step":0}`})
-		events = append(events, l.event(event{job: seq}, job.EventCompleted))
+// Bulk stores n jobs with COPY in one commit.
+func (l *Limit) Bulk(ctx context.Context, n int) error {
+	if err := l.copy(ctx, n); err != nil {
+		return fmt.Errorf("limit: %w", err)
 	}
-	counts := laneCounts{2: -int64(len(held)), 3: int64(len(held))}
-	var ids []string
-	b := &pgx.Batch{}
-	b.Queue("BEGIN")
-	queue(b, func(r pgx.Rows) error {
-		ids = append(ids, "")
-		return r.Scan(nil, nil, &ids[len(ids)-1], nil)
-	}, selectHeads, []int64{int64(l.lane)}, n)
-	if err := c.send(ctx, b); err != nil {
-		return nil, fault("limit", err)
-	}
-	var next []int64
-	b = &pgx.Batch{}
-	queue(b, func(r pgx.Rows) error {
-		row, err := scanJob(r)
-		next = append(next, row.seq)
-		return err
-	}, selectLocked, ids)
-	if err := c.send(ctx, b); err != nil {
-		return nil, fault("limit", err)
-	}
-	for _, seq := range next {
-		rows.save(seq, savedJob{job: l.moved(job.Running, 1, nil)})
-		rows.setAttempt(attemptRow{seq: seq, number: 1, worker: "limit", host: "limit", started: micros(l.began)})
-		events = append(events, l.event(event{job: seq}, job.EventStarted))
-	}
-	counts[1] -= int64(len(next))
-	counts[2] += int64(len(next))
-	return next, l.commit(ctx, c, false, rows, events, counts)
+	return nil
 }
 
-func (l *Limit) moved(to job.State, rev int64, result []byte) job.Job {
-	j := l.job()
-	j.State, j.Rev, j.Attempt, j.Fence, j.Worker, j.StartedAt, j.Result = to, rev, 1, 1, "limit", l.began, result
-	if to.Terminal() {
-		j.EndedAt = l.began
-	}
-	return j
-}
-
-func (l *Limit) event(e event, kind job.EventKind) event {
-	e.tenant, e.kind = string(job.DefaultTenant), string(kind)
-	e.data = []byte(`{"state":"` + string(kind) + `","attempt":1,"fence":1,"worker":"limit"}`)
-	return e
-}
-
-// commit sends a transaction, or the rest of one.
-func (l *Limit) commit(ctx context.Context, c *conn, begin bool, rows rowChanges, events []event, counts laneCounts) error {
-	b := &pgx.Batch{}
-	if begin {
-		b.Queue("BEGIN")
-	}
-	rows.queue(b, jobRows|attemptRows)
-	queueEvents(b, events, micros(l.began))
-	b.Queue(updateCounts, countArgs(map[store.LaneID]*laneCounts{l.lane: &counts})...)
-	b.Queue("COMMIT")
-	return fault("limit", c.send(ctx, b))
-}
-
-// copy stores n jobs with their events.
 func (l *Limit) copy(ctx context.Context, n int) error {
 	tx, err := l.conns[0].pg.Begin(ctx)
 	if err != nil {
@@ -319,4 +139,81 @@ func (l *Limit) copy(ctx context.Context, n int) error {
 func (l *Limit) copyRows(ctx context.Context, tx pgx.Tx, table string, columns []string, n int, row func(i int) []any) error {
 	_, err := tx.CopyFrom(ctx, pgx.Identifier{"nanoos", table}, columns, pgx.CopyFromSlice(n, func(i int) ([]any, error) { return row(i), nil }))
 	return err
+}
+
+// Claim finishes the jobs that are held and starts up to n others, in one
+// commit; it reads what a worker needs to run them.
+func (l *Limit) Claim(ctx context.Context, held []int64, n int) ([]int64, error) {
+	c := l.conns[1]
+	rows := rowChanges{}
+	var events []event
+	for _, seq := range held {
+		rows.save(seq, savedJob{job: l.moved(job.Completed, 2, l.result)})
+		rows.setAttempt(attemptRow{seq: seq, number: 1, worker: "limit", host: "limit", started: micros(l.began), ended: micros(l.began),
+			outcome: "succeeded", exit: `{"observed":true,"code":0,"step":0}`})
+		events = append(events, l.event(event{job: seq}, job.EventCompleted))
+	}
+	counts := laneCounts{2: -int64(len(held)), 3: int64(len(held))}
+	var ids []string
+	b := &pgx.Batch{}
+	b.Queue("BEGIN")
+	queue(b, func(r pgx.Rows) error {
+		ids = append(ids, "")
+		return r.Scan(nil, nil, &ids[len(ids)-1], nil)
+	}, selectHeads, []int64{int64(l.lane)}, n)
+	if err := c.send(ctx, b); err != nil {
+		return nil, fault("limit", err)
+	}
+	var next []int64
+	b = &pgx.Batch{}
+	queue(b, func(r pgx.Rows) error {
+		row, err := scanJob(r)
+		next = append(next, row.seq)
+		return err
+	}, selectLocked, ids)
+	if err := c.send(ctx, b); err != nil {
+		return nil, fault("limit", err)
+	}
+	for _, seq := range next {
+		rows.save(seq, savedJob{job: l.moved(job.Running, 1, nil)})
+		rows.setAttempt(attemptRow{seq: seq, number: 1, worker: "limit", host: "limit", started: micros(l.began)})
+		events = append(events, l.event(event{job: seq}, job.EventStarted))
+	}
+	counts[1] -= int64(len(next))
+	counts[2] += int64(len(next))
+	return next, l.commit(ctx, c, false, rows, events, counts)
+}
+
+func (l *Limit) job() job.Job {
+	return job.Job{ID: job.NewID(), Tenant: job.DefaultTenant, State: job.Queued, CreatedAt: l.began, QueuedAt: l.began,
+		Spec: job.Spec{Name: "limit", Queue: job.DefaultQueue, Engine: "mock", Priority: job.PriorityNormal,
+			Demand: job.Demand{CPUs: 1, Memory: job.MemoryQuantum}}}
+}
+
+func (l *Limit) moved(to job.State, rev int64, result []byte) job.Job {
+	j := l.job()
+	j.State, j.Rev, j.Attempt, j.Fence, j.Worker, j.StartedAt, j.Result = to, rev, 1, 1, "limit", l.began, result
+	if to.Terminal() {
+		j.EndedAt = l.began
+	}
+	return j
+}
+
+func (l *Limit) event(e event, kind job.EventKind) event {
+	e.tenant, e.kind = string(job.DefaultTenant), string(kind)
+	e.data = []byte(`{"state":"` + string(kind) + `","attempt":1,"fence":1,"worker":"limit"}`)
+	return e
+}
+
+// commit sends a transaction, or the rest of one.
+func (l *Limit) commit(ctx context.Context, c *conn, begin bool, rows rowChanges, events []event, counts laneCounts) error {
+	b := &pgx.Batch{}
+	if begin {
+		b.Queue("BEGIN")
+	}
+	rows.queue(b, jobRows|attemptRows)
+	queueEvents(b, events, micros(l.began))
+	b.Queue(updateCounts, countArgs(map[store.LaneID]*laneCounts{l.lane: &counts})...)
+	b.Queue("COMMIT")
+	return fault("limit", c.send(ctx, b))
 }

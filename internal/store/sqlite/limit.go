@@ -1,23 +1,20 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/job"
 )
 
-// Limit issues the statements of the store's hot paths in a bare loop: no
-// queue, no contract, no checks, as many jobs in a commit as are there. What it
-// reaches is what this machine allows, measured in the same run as the real
-// thing.
+// Limit issues the statements of the store's hot paths and nothing else: no
+// queue, no contract, no checks. What a bare loop around it reaches is what this
+// machine allows.
 type Limit struct {
 	db     *sql.DB
 	conn   *conn
@@ -27,15 +24,8 @@ type Limit struct {
 	began  int64 // in microseconds, for every time that is stored
 }
 
-const (
-	// limitSlots is how many jobs a drain holds at once, like a worker with as
-	// many slots.
-	limitSlots = 100
-	// limitBulk is how many jobs a bulk submission commits at once.
-	limitBulk = 1000
-	// limitResult is the size of a stored result, that of a small calculation.
-	limitResult = 300
-)
+// limitResult is the size of a stored result, that of a small calculation.
+const limitResult = 300
 
 // OpenLimit makes a database of its own in a directory.
 func OpenLimit(dir string) (*Limit, error) {
@@ -75,109 +65,21 @@ func OpenLimit(dir string) (*Limit, error) {
 // Close releases the database.
 func (l *Limit) Close() error { return errors.Join(l.conn.close(), l.db.Close()) }
 
-// Submit stores n jobs, one a call, from several callers at once. What waits
-// shares a commit. Like all of the measurements it returns what each job took.
-func (l *Limit) Submit(ctx context.Context, callers, n int) ([]time.Duration, error) {
-	calls := make(chan chan error, callers)
-	var committing, calling sync.WaitGroup
-	committing.Go(func() {
-		for first := range calls {
-			batch := []chan error{first}
-			for len(calls) > 0 {
-				batch = append(batch, <-calls)
-			}
-			err := l.commit(func(t *limitTx) { t.submit(len(batch)) })
-			for _, answer := range batch {
-				answer <- err
-			}
-		}
+// Submit stores n jobs in one commit.
+func (l *Limit) Submit(_ context.Context, n int) error {
+	return l.commit(func(t *limitTx) { t.submit(n) })
+}
+
+// Bulk is Submit: there is no faster way for many.
+func (l *Limit) Bulk(ctx context.Context, n int) error { return l.Submit(ctx, n) }
+
+// Claim finishes the jobs that are held and starts up to n others, in one commit.
+func (l *Limit) Claim(_ context.Context, held []int64, n int) (claimed []int64, err error) {
+	err = l.commit(func(t *limitTx) {
+		t.finish(held)
+		claimed = t.claim(n)
 	})
-	took := make([]time.Duration, n)
-	errs := make([]error, callers)
-	for c := range callers {
-		calling.Go(func() {
-			answer := make(chan error, 1)
-			for i := c; i < n && errs[c] == nil; i += callers {
-				began := time.Now()
-				calls <- answer
-				errs[c] = cmp.Or(<-answer, context.Cause(ctx))
-				took[i] = time.Since(began)
-			}
-		})
-	}
-	calling.Wait()
-	close(calls)
-	committing.Wait()
-	return took, errors.Join(errs...)
-}
-
-// Bulk stores n jobs, many in one commit.
-func (l *Limit) Bulk(ctx context.Context, n int) ([]time.Duration, error) {
-	var took []time.Duration
-	for len(took) < n && ctx.Err() == nil {
-		began := time.Now()
-		batch := min(limitBulk, n-len(took))
-		if err := l.commit(func(t *limitTx) { t.submit(batch) }); err != nil {
-			return nil, err
-		}
-		for range batch {
-			took = append(took, time.Since(began))
-		}
-	}
-	return took, context.Cause(ctx)
-}
-
-// Drain claims and finishes n jobs that were stored before. Each commit holds
-// the ends of the jobs of the last claim, and the next claim.
-func (l *Limit) Drain(ctx context.Context, n int) ([]time.Duration, error) {
-	var took []time.Duration
-	var held []int64
-	for len(took) < n && ctx.Err() == nil {
-		began := time.Now()
-		var next []int64
-		err := l.commit(func(t *limitTx) {
-			t.finish(held)
-			next = t.claim(min(limitSlots, n-len(took)-len(held)))
-		})
-		if err != nil {
-			return nil, err
-		}
-		for range held {
-			took = append(took, time.Since(began))
-		}
-		if len(held)+len(next) == 0 {
-			return nil, fmt.Errorf("drained %d jobs of %d: there are no more", len(took), n)
-		}
-		held = next
-	}
-	return took, context.Cause(ctx)
-}
-
-// Pickup stores n jobs, one after the other, each for a claimer that waits for
-// it; it takes the time from the submission to the commit of the claim.
-func (l *Limit) Pickup(ctx context.Context, n int) ([]time.Duration, error) {
-	wake, claimed := make(chan struct{}), make(chan error)
-	var claiming sync.WaitGroup
-	claiming.Go(func() {
-		for range wake {
-			claimed <- l.commit(func(t *limitTx) { t.claim(1) })
-		}
-	})
-	defer claiming.Wait()
-	defer close(wake)
-	var took []time.Duration
-	for len(took) < n && ctx.Err() == nil {
-		began := time.Now()
-		if err := l.commit(func(t *limitTx) { t.submit(1) }); err != nil {
-			return nil, err
-		}
-		wake <- struct{}{}
-		if err := <-claimed; err != nil {
-			return nil, err
-		}
-		took = append(took, time.Since(began))
-	}
-	return took, context.Cause(ctx)
+	return claimed, err
 }
 
 // commit runs one transaction.

@@ -1,4 +1,4 @@
-package sqlite
+package main
 
 import (
 	"path/filepath"
@@ -8,37 +8,42 @@ import (
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/sqlite"
 )
 
 func TestWhatTheLimitStoresIsWhatTheStoreReads(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	l, err := OpenLimit(dir)
+	statements, err := sqlite.OpenLimit(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	l := bareLoop{statements}
 	for _, step := range []struct {
 		name string
 		want int
 		do   func() (int, error)
 	}{
-		{"submit", 7, func() (int, error) { took, err := l.Submit(t.Context(), 3, 7); return len(took), err }},
-		{"bulk", 1200, func() (int, error) { took, err := l.Bulk(t.Context(), 1200); return len(took), err }},
-		{"drain", 1100, func() (int, error) { took, err := l.Drain(t.Context(), 1100); return len(took), err }},
-		{"pickup", 5, func() (int, error) { took, err := l.Pickup(t.Context(), 5); return len(took), err }},
+		{"submit", 7, func() (int, error) { took, err := l.submit(t.Context(), 3, 7); return len(took), err }},
+		{"bulk", 1200, func() (int, error) { took, err := l.bulk(t.Context(), 1200); return len(took), err }},
+		{"drain", 1100, func() (int, error) { took, err := l.drain(t.Context(), 1100); return len(took), err }},
+		{"pickup", 5, func() (int, error) { took, err := l.pickup(t.Context(), 5); return len(took), err }},
 	} {
 		n, err := step.do()
 		if err != nil || n != step.want {
 			t.Fatalf("%s: %d times, want %d: %v", step.name, n, step.want, err)
 		}
 	}
-	if _, err := l.Drain(t.Context(), 1000); err == nil {
+	if _, err := l.drain(t.Context(), 1000); err == nil {
 		t.Error("drained more than there is")
 	}
-	if err := l.Close(); err != nil {
+	if err := statements.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s := openAt(t, filepath.Join(dir, "limit.db"), Options{})
+	s, err := sqlite.Open(filepath.Join(dir, "limit.db"), sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer s.Close()
 	var counts []store.Count
 	var page []job.Job
