@@ -201,7 +201,7 @@ func (s *serving) openCelery(ctx context.Context, here *worker.Worker) error {
 		parts.Name, parts.Resize, parts.Pool = "up", here.Resize, func() int { return here.Offer().CPUs }
 	}
 	if s.cfg.Platform != "" {
-		b, err := bridge.Open(ctx, s.cfg.Platform, bridge.Options{Store: s.store, Queue: s.queue, Log: s.log})
+		b, err := bridge.Open(ctx, s.cfg.Platform, bridge.Options{Store: s.store, Queue: s.queue, Log: s.log, Name: parts.Name})
 		switch {
 		case errors.Is(err, bridge.ErrNoPlatform):
 		case err != nil:

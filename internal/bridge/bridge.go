@@ -31,7 +31,8 @@ type Options struct {
 	Store store.Store
 	Queue *queue.Service
 	Log   *slog.Logger // nil: the default
-	// Name is this server's in the lease of the mirror; empty: a random one.
+	// Name is this server's in the lease of the mirror; empty: a random one. With
+	// the same name after a crash it need not wait for the end of its own lease.
 	Name string
 }
 
