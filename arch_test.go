@@ -38,7 +38,8 @@ executor, engine/mock                               < early
 executor                                            < cmd/nanoos-supervise
 job, auth, store                                    < store/storetest
 job, store                                          < store/group
-job, auth, store, store/group                       < store/sqlite, store/postgres
+job, auth, store                                    < store/column
+job, auth, store, store/column, store/group         < store/sqlite, store/postgres
 NONE                                                < store/postgres/pgtest, celery/redistest, faultproxy, simulation
 job, crystal, engine                                < engine/qe, engine/lammps
 job, store                                          < queue

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 const (
@@ -41,9 +42,9 @@ func scanAttempt(r pgx.Rows, id *job.ID) (a attemptRow, err error) {
 
 func encodeAttempt(a job.Attempt) (row attemptRow, err error) {
 	row = attemptRow{number: a.Number, worker: clean(a.Worker), host: clean(a.Host), outcome: clean(a.Outcome),
-		started: micros(a.StartedAt), ended: micros(a.EndedAt)}
-	if row.exit, err = encode(a.Exit); err == nil {
-		row.failure, err = encode(a.Failure)
+		started: column.Micros(a.StartedAt), ended: column.Micros(a.EndedAt)}
+	if row.exit, err = column.Encode(a.Exit); err == nil {
+		row.failure, err = column.Encode(a.Failure)
 	}
 	if err != nil {
 		return row, job.Errorf(job.Invalid, "attempt %d of job %s cannot be stored: %w", a.Number, a.Job, err)
@@ -53,10 +54,10 @@ func encodeAttempt(a job.Attempt) (row attemptRow, err error) {
 
 func (row attemptRow) decode(id job.ID) (job.Attempt, error) {
 	a := job.Attempt{Job: id, Number: row.number, Worker: row.worker, Host: row.host, Outcome: row.outcome,
-		StartedAt: fromMicros(row.started), EndedAt: fromMicros(row.ended)}
+		StartedAt: column.Time(row.started), EndedAt: column.Time(row.ended)}
 	var err error
-	if a.Exit, err = decode[job.Exit](row.exit); err == nil {
-		a.Failure, err = decode[job.Failure](row.failure)
+	if a.Exit, err = column.Decode[job.Exit](row.exit); err == nil {
+		a.Failure, err = column.Decode[job.Failure](row.failure)
 	}
 	if err != nil {
 		return a, job.Errorf(job.Internal, "attempt %d of job %s cannot be read: %w", a.Number, id, err)

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 // rowChanges are rows to be written, one statement for each kind, however many
@@ -178,12 +179,12 @@ func (a *jobArrays) add(j *job.Job, cancel, failure string) {
 	a.failures = append(a.failures, int64(j.Failures))
 	a.losses = append(a.losses, int64(j.Losses))
 	a.cancel = append(a.cancel, cancel)
-	a.runAt = append(a.runAt, micros(j.RunAt))
+	a.runAt = append(a.runAt, column.Micros(j.RunAt))
 	a.verdict = append(a.verdict, clean(j.Verdict))
 	a.failure = append(a.failure, failure)
-	a.queuedAt = append(a.queuedAt, micros(j.QueuedAt))
-	a.startedAt = append(a.startedAt, micros(j.StartedAt))
-	a.endedAt = append(a.endedAt, micros(j.EndedAt))
+	a.queuedAt = append(a.queuedAt, column.Micros(j.QueuedAt))
+	a.startedAt = append(a.startedAt, column.Micros(j.StartedAt))
+	a.endedAt = append(a.endedAt, column.Micros(j.EndedAt))
 	a.rev = append(a.rev, j.Rev)
 	var result []byte
 	if len(j.Result) > 0 {
@@ -204,9 +205,9 @@ func queueInserts(b *pgx.Batch, inserts []insertedJob) {
 	for i, in := range inserts {
 		j := &in.job
 		a.add(j, in.cancel, in.failure)
-		created[i], lanes[i] = micros(j.CreatedAt), in.lane
+		created[i], lanes[i] = column.Micros(j.CreatedAt), in.lane
 		ids[i], tenants[i] = clean(j.ID), clean(j.Tenant)
-		keys[i], digests[i], names[i], folded[i], specs[i] = clean(j.Spec.Key), clean(in.digest), clean(j.Spec.Name), clean(fold(j.Spec.Name)), in.spec
+		keys[i], digests[i], names[i], folded[i], specs[i] = clean(j.Spec.Key), clean(in.digest), clean(j.Spec.Name), clean(column.Fold(j.Spec.Name)), in.spec
 		for name, value := range j.Spec.Labels {
 			labelled, labelNames, labelValues = append(labelled, ids[i]), append(labelNames, clean(name)), append(labelValues, clean(value))
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 // laneCounts are changes of a lane's counts, in the order of job.States.
@@ -212,18 +213,7 @@ ORDER BY l.id`
 
 // Lanes implements store.ReadTx.
 func (tx *readTx) Lanes(ctx context.Context) ([]store.Lane, error) {
-	var lanes []store.Lane
-	err := tx.query(ctx, otherRows, selectLanes, tx.unwritten(), func(r pgx.Rows) error {
-		var l store.Lane
-		var tags string
-		d := &l.Demand
-		err := r.Scan((*int64)(&l.ID), &l.Queue, (*string)(&l.Tenant), &l.Engine, &d.CPUs, &d.Memory, &d.GPUs, &tags)
-		if err == nil && tags != "" {
-			err = json.Unmarshal([]byte(tags), &d.Tags)
-		}
-		lanes = append(lanes, l)
-		return err
-	})
+	lanes, err := all(ctx, tx, otherRows, selectLanes, tx.unwritten(), column.Lane)
 	if err != nil {
 		return nil, fmt.Errorf("list lanes: %w", err)
 	}
@@ -290,18 +280,12 @@ ORDER BY run_at, seq LIMIT $2`
 
 // Due implements store.ReadTx.
 func (tx *readTx) Due(ctx context.Context, limit int) ([]job.ID, error) {
-	return tx.ids(ctx, selectDue, micros(tx.Now()), max(0, limit))
+	return tx.ids(ctx, selectDue, column.Micros(tx.Now()), max(0, limit))
 }
 
 // ids runs a query for job ids.
 func (tx *readTx) ids(ctx context.Context, query string, args ...any) ([]job.ID, error) {
-	var ids []job.ID
-	err := tx.query(ctx, jobRows, query, args, func(r pgx.Rows) error {
-		var id job.ID
-		err := r.Scan((*string)(&id))
-		ids = append(ids, id)
-		return err
-	})
+	ids, err := all(ctx, tx, jobRows, query, args, column.JobID)
 	if err != nil {
 		return nil, fmt.Errorf("list job ids: %w", err)
 	}
@@ -319,7 +303,7 @@ func (tx *readTx) NextDue(ctx context.Context) (time.Time, error) {
 	if _, err := tx.row(ctx, jobRows, selectNextDue, nil, &at); err != nil {
 		return time.Time{}, fmt.Errorf("read the next due time: %w", err)
 	}
-	return fromMicros(at), nil
+	return column.Time(at), nil
 }
 
 const (
@@ -371,22 +355,9 @@ GROUP BY l.queue ORDER BY l.queue`
 
 // Counts implements store.ReadTx.
 func (tx *readTx) Counts(ctx context.Context, t job.Tenant) ([]store.Count, error) {
-	var counts []store.Count
-	err := tx.query(ctx, 0, selectCounts, append(tx.unwritten(), clean(t)), func(r pgx.Rows) error {
-		var queue string
-		var n laneCounts
-		if err := r.Scan(&queue, &n[0], &n[1], &n[2], &n[3], &n[4], &n[5]); err != nil {
-			return err
-		}
-		for i, s := range job.States {
-			if n[i] > 0 {
-				counts = append(counts, store.Count{Queue: queue, State: s, Jobs: n[i]})
-			}
-		}
-		return nil
-	})
+	counts, err := all(ctx, tx, 0, selectCounts, append(tx.unwritten(), clean(t)), column.Counts)
 	if err != nil {
 		return nil, fmt.Errorf("count jobs: %w", err)
 	}
-	return counts, nil
+	return slices.Concat(counts...), nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 // Each writing process has a row in writers, which every commit raises by one.
@@ -67,11 +68,11 @@ func (w *writer) commit(t *transaction, ops int) error {
 	events := t.changes.events
 	t.changes.events = nil
 	t.send(b, jobRows|attemptRows|otherRows, &t.changes)
-	b.Queue(raiseWriter, w.id, w.batch+1, micros(t.now))
+	b.Queue(raiseWriter, w.id, w.batch+1, column.Micros(t.now))
 	args := countArgs(counts)
 	counted := len(args[0].([]int64)) > 0
 	if len(events) > 0 || counted {
-		queueEvents(b, events, micros(t.now))
+		queueEvents(b, events, column.Micros(t.now))
 	}
 	if counted {
 		b.Queue(updateCounts, args...)

@@ -2,13 +2,13 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 // conn is a session. It is used by one goroutine at a time, and its statements
@@ -106,6 +106,17 @@ func queue(b *pgx.Batch, scan func(pgx.Rows) error, sql string, args ...any) {
 	})
 }
 
+// all returns what scan makes of the rows of a query.
+func all[T any](ctx context.Context, tx *readTx, need rows, sql string, args []any, scan func(column.Row) (T, error)) ([]T, error) {
+	var items []T
+	err := tx.query(ctx, need, sql, args, func(r pgx.Rows) error {
+		item, err := scan(r)
+		items = append(items, item)
+		return err
+	})
+	return items, err
+}
+
 // row runs a query of at most one row and reports whether there was one.
 func (tx *readTx) row(ctx context.Context, need rows, sql string, args []any, dest ...any) (bool, error) {
 	found := false
@@ -179,38 +190,6 @@ func (tx *readTx) replace(ctx context.Context) error {
 	}
 	tx.c = c
 	return nil
-}
-
-// micros and fromMicros turn times into microseconds and back; 0 is the zero time.
-func micros(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}
-
-func fromMicros(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(n).UTC()
-}
-
-// encode and decode turn optional values into JSON and back; nil is "".
-func encode[T any](v *T) (string, error) {
-	if v == nil {
-		return "", nil
-	}
-	b, err := json.Marshal(v)
-	return string(b), err
-}
-
-func decode[T any](s string) (*T, error) {
-	if s == "" {
-		return nil, nil
-	}
-	v := new(T)
-	return v, json.Unmarshal([]byte(s), v)
 }
 
 // clean makes a text storable: PostgreSQL keeps neither the zero byte nor what

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 // event is an event that is not written yet. The job's number is looked up by
@@ -109,16 +110,7 @@ func (tx *readTx) EventsAfter(ctx context.Context, t job.Tenant, id job.ID, afte
 	if id != "" {
 		query, args = selectJobEvents, append(args, clean(id))
 	}
-	var events []job.Event
-	err := tx.query(ctx, eventRows|jobRows, query, args, func(r pgx.Rows) error {
-		var e job.Event
-		var at int64
-		var data []byte
-		err := r.Scan(&e.Seq, (*string)(&e.Tenant), (*string)(&e.Job), (*string)(&e.Kind), &at, &data)
-		e.At, e.Data = fromMicros(at), data
-		events = append(events, e)
-		return err
-	})
+	events, err := all(ctx, tx, eventRows|jobRows, query, args, column.Event)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}

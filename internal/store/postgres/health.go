@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 // Health is what to watch of a database that a queue lives in (S6).
@@ -77,7 +79,7 @@ func (s *Store) Health(ctx context.Context) (Health, error) {
 	}
 	h.OldestSnapshot = time.Duration(snapshot * float64(time.Second))
 	if queued > 0 {
-		h.OldestQueued = max(0, tx.Now().Sub(fromMicros(queued)))
+		h.OldestQueued = max(0, tx.Now().Sub(column.Time(queued)))
 	}
 	return h, nil
 }

@@ -6,12 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 // InsertJobs implements store.Tx. The rows are sent with the commit. An id or a
@@ -56,13 +56,13 @@ func encodeInsert(j job.Job, digest string) (in insertedJob, err error) {
 		return in, err
 	}
 	in.spec = string(spec)
-	if in.cancel, err = encode(j.Cancel); err != nil {
+	if in.cancel, err = column.Encode(j.Cancel); err != nil {
 		return in, err
 	}
-	if in.failure, err = encode(j.Failure); err != nil {
+	if in.failure, err = column.Encode(j.Failure); err != nil {
 		return in, err
 	}
-	in.progressed, err = encode(j.Progress)
+	in.progressed, err = column.Encode(j.Progress)
 	return in, err
 }
 
@@ -104,9 +104,6 @@ func (tx *writeTx) checkUnused(ctx context.Context, jobs []job.Job) error {
 	}
 	return err
 }
-
-// fold is what makes names compare without case, in every script.
-func fold(name string) string { return strings.ToLower(name) }
 
 // The rows are locked in the order of their ids, so that two transactions that
 // lock the same rows do not wait for each other crosswise. What may have
@@ -216,13 +213,13 @@ func encodeSave(j job.Job, from job.State) (s savedJob, progress string, err err
 	if s.clear {
 		s.job.Result, s.job.Failure = nil, nil
 	}
-	if s.cancel, err = encode(j.Cancel); err != nil {
+	if s.cancel, err = column.Encode(j.Cancel); err != nil {
 		return s, "", err
 	}
-	if s.failure, err = encode(s.job.Failure); err != nil {
+	if s.failure, err = column.Encode(s.job.Failure); err != nil {
 		return s, "", err
 	}
-	progress, err = encode(j.Progress)
+	progress, err = column.Encode(j.Progress)
 	return s, progress, err
 }
 
@@ -248,7 +245,7 @@ func (tx *writeTx) SaveProgress(ctx context.Context, held []job.Held) error {
 	var unknown []job.ID
 	for i, h := range held {
 		var err error
-		if progress[i], err = encode(h.Progress); err != nil {
+		if progress[i], err = column.Encode(h.Progress); err != nil {
 			return job.Errorf(job.Invalid, "progress of job %s cannot be stored: %w", h.ID, err)
 		}
 		if _, ok := tx.knows(h.ID); !ok && progress[i] != "" {
@@ -299,30 +296,15 @@ func scanJob(r pgx.Rows) (row jobRow, err error) {
 		&j.Failures, &j.Losses, &row.cancel, &runAt, (*string)(&j.Verdict), &row.failure, &created, &queued, &started, &ended,
 		&j.Rev, &row.spec, &k.progress)
 	k.tenant, k.state, k.rev, k.fence = j.Tenant, j.State, j.Rev, j.Fence
-	j.RunAt, j.CreatedAt, j.QueuedAt = fromMicros(runAt), fromMicros(created), fromMicros(queued)
-	j.StartedAt, j.EndedAt = fromMicros(started), fromMicros(ended)
+	j.RunAt, j.CreatedAt, j.QueuedAt = column.Time(runAt), column.Time(created), column.Time(queued)
+	j.StartedAt, j.EndedAt = column.Time(started), column.Time(ended)
 	return row, err
 }
 
-// decode reads the parts that are stored as JSON. The priority of the row wins
-// over the one in the spec.
+// decode reads the parts that are stored as JSON.
 func (row *jobRow) decode() {
-	j, priority := &row.job, row.job.Spec.Priority
-	err := json.Unmarshal([]byte(row.spec), &j.Spec)
-	j.Spec.Priority = priority
-	if err == nil {
-		j.Cancel, err = decode[job.Request](row.cancel)
-	}
-	if err == nil {
-		j.Failure, err = decode[job.Failure](row.failure)
-	}
-	if err == nil {
-		j.Progress, err = decode[job.Progress](row.progress)
-	}
-	if err != nil {
-		e := job.Errorf(job.Internal, "job %s cannot be read: %w", j.ID, err)
-		e.Why = "its row in the database is damaged, or was written by another program"
-		row.bad = e
+	if row.bad = column.DecodeSpec(&row.job, row.spec); row.bad == nil {
+		row.bad = column.DecodeParts(&row.job, row.cancel, row.failure, row.progress)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 const (
@@ -24,10 +26,10 @@ func (tx *writeTx) Lead(ctx context.Context, duty, name string, ttl time.Duratio
 	if err != nil {
 		return false, fmt.Errorf("take the lease of %q: %w", duty, err)
 	}
-	if owner != name && until > micros(tx.Now()) {
+	if owner != name && until > column.Micros(tx.Now()) {
 		return false, nil
 	}
-	tx.other(updateLease, clean(duty), clean(name), micros(tx.Now().Add(ttl)))
+	tx.other(updateLease, clean(duty), clean(name), column.Micros(tx.Now().Add(ttl)))
 	return true, nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 // Limit issues the statements of the store's hot paths and nothing else: no
@@ -107,7 +108,7 @@ func (l *Limit) copy(ctx context.Context, n int) error {
 	for i := range jobs {
 		jobs[i] = l.job()
 	}
-	at := micros(l.began)
+	at := column.Micros(l.began)
 	if err := l.copyRows(ctx, tx, "specs", []string{"seq", "id", "tenant", "key", "digest", "name", "folded", "spec"}, n, func(i int) []any {
 		return []any{seqs[i], string(jobs[i].ID), string(job.DefaultTenant), "", "", "limit", "limit", l.spec}
 	}); err != nil {
@@ -149,7 +150,7 @@ func (l *Limit) Claim(ctx context.Context, held []int64, n int) ([]int64, error)
 	var events []event
 	for _, seq := range held {
 		rows.save(seq, savedJob{job: l.moved(job.Completed, 2, l.result)})
-		rows.setAttempt(attemptRow{seq: seq, number: 1, worker: "limit", host: "limit", started: micros(l.began), ended: micros(l.began),
+		rows.setAttempt(attemptRow{seq: seq, number: 1, worker: "limit", host: "limit", started: column.Micros(l.began), ended: column.Micros(l.began),
 			outcome: "succeeded", exit: `{"observed":true,"code":0,"step":0}`})
 		events = append(events, l.event(event{job: seq}, job.EventCompleted))
 	}
@@ -176,7 +177,7 @@ func (l *Limit) Claim(ctx context.Context, held []int64, n int) ([]int64, error)
 	}
 	for _, seq := range next {
 		rows.save(seq, savedJob{job: l.moved(job.Running, 1, nil)})
-		rows.setAttempt(attemptRow{seq: seq, number: 1, worker: "limit", host: "limit", started: micros(l.began)})
+		rows.setAttempt(attemptRow{seq: seq, number: 1, worker: "limit", host: "limit", started: column.Micros(l.began)})
 		events = append(events, l.event(event{job: seq}, job.EventStarted))
 	}
 	counts[1] -= int64(len(next))
@@ -212,7 +213,7 @@ func (l *Limit) commit(ctx context.Context, c *conn, begin bool, rows rowChanges
 		b.Queue("BEGIN")
 	}
 	rows.queue(b, jobRows|attemptRows)
-	queueEvents(b, events, micros(l.began))
+	queueEvents(b, events, column.Micros(l.began))
 	b.Queue(updateCounts, countArgs(map[store.LaneID]*laneCounts{l.lane: &counts})...)
 	b.Queue("COMMIT")
 	return fault("limit", c.send(ctx, b))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 // Jobs implements store.ReadTx.
@@ -50,7 +51,7 @@ func pageQuery(q store.JobQuery, after int64, limit int) (string, []any) {
 	for _, s := range states {
 		where := append([]string{"j.state = '" + string(s) + "'"}, f.where...)
 		if s.Terminal() && !q.Updated.IsZero() {
-			where = append(where, "j.ended_at > 0", "j.ended_at >= "+f.bind(micros(q.Updated)))
+			where = append(where, "j.ended_at > 0", "j.ended_at >= "+f.bind(column.Micros(q.Updated)))
 		}
 		by := " ORDER BY j.seq"
 		if s == job.Running {
@@ -101,10 +102,10 @@ func (f *filters) common(q store.JobQuery, after int64) {
 		f.add("j.lane IN (SELECT id FROM nanoos.lanes WHERE engine = ", f.bind(clean(q.Engine)), ")")
 	}
 	if q.Name != "" {
-		f.add("EXISTS (SELECT 1 FROM nanoos.specs n WHERE n.seq = j.seq AND position(", f.bind(clean(fold(q.Name))), " IN n.folded) > 0)")
+		f.add("EXISTS (SELECT 1 FROM nanoos.specs n WHERE n.seq = j.seq AND position(", f.bind(clean(column.Fold(q.Name))), " IN n.folded) > 0)")
 	}
 	if !q.Since.IsZero() {
-		f.add("j.created_at >= ", f.bind(micros(q.Since)))
+		f.add("j.created_at >= ", f.bind(column.Micros(q.Since)))
 	}
 	for _, name := range slices.Sorted(maps.Keys(q.Labels)) {
 		f.add("j.seq IN (SELECT seq FROM nanoos.labels WHERE name = ", f.bind(clean(name)), " AND value = ", f.bind(clean(q.Labels[name])), ")")

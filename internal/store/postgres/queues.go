@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
-	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 const (
@@ -19,17 +17,7 @@ ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, walltime = excluded.w
 
 // Queues implements store.ReadTx.
 func (tx *readTx) Queues(ctx context.Context) ([]store.Queue, error) {
-	var queues []store.Queue
-	err := tx.query(ctx, otherRows, selectQueues, nil, func(r pgx.Rows) error {
-		var q store.Queue
-		var paused string
-		err := r.Scan(&q.Name, &paused, (*int64)(&q.Walltime), (*int64)(&q.LostAfter))
-		if err == nil {
-			q.Paused, err = decode[job.Request](paused)
-		}
-		queues = append(queues, q)
-		return err
-	})
+	queues, err := all(ctx, tx, otherRows, selectQueues, nil, column.Queue)
 	if err != nil {
 		return nil, fmt.Errorf("list queues: %w", err)
 	}
@@ -38,7 +26,7 @@ func (tx *readTx) Queues(ctx context.Context) ([]store.Queue, error) {
 
 // SaveQueue implements store.Tx.
 func (tx *writeTx) SaveQueue(_ context.Context, q store.Queue) error {
-	paused, err := encode(q.Paused)
+	paused, err := column.Encode(q.Paused)
 	if err != nil {
 		return fmt.Errorf("save queue %q: %w", q.Name, err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 const (
@@ -75,13 +76,13 @@ func (tx *writeTx) TicketsOf(ctx context.Context, door string, jobs []job.ID) ([
 
 // TicketsDue implements store.ReadTx.
 func (tx *readTx) TicketsDue(ctx context.Context, door string, limit int) ([]store.Ticket, error) {
-	return tx.tickets(ctx, selectTicketsDue, clean(door), micros(tx.Now()), max(0, limit))
+	return tx.tickets(ctx, selectTicketsDue, clean(door), column.Micros(tx.Now()), max(0, limit))
 }
 
 // TicketsDue implements store.ReadTx. It locks what it finds, and leaves out
 // what other transactions hold.
 func (tx *writeTx) TicketsDue(ctx context.Context, door string, limit int) ([]store.Ticket, error) {
-	return tx.tickets(ctx, lockTicketsDue, clean(door), micros(tx.Now()), max(0, limit))
+	return tx.tickets(ctx, lockTicketsDue, clean(door), column.Micros(tx.Now()), max(0, limit))
 }
 
 // TicketsIn implements store.ReadTx.
@@ -124,15 +125,7 @@ func places(asked []string) map[string]int {
 }
 
 func (tx *readTx) tickets(ctx context.Context, query string, args ...any) ([]store.Ticket, error) {
-	var tickets []store.Ticket
-	err := tx.query(ctx, otherRows, query, args, func(r pgx.Rows) error {
-		var t store.Ticket
-		var due, created, updated int64
-		err := r.Scan(&t.Door, &t.ID, (*string)(&t.State), (*string)(&t.Job), &due, &t.Node, &t.Body, &created, &updated)
-		t.Due, t.CreatedAt, t.UpdatedAt = fromMicros(due), fromMicros(created), fromMicros(updated)
-		tickets = append(tickets, t)
-		return err
-	})
+	tickets, err := all(ctx, tx, otherRows, query, args, column.Ticket)
 	if err != nil {
 		return nil, fmt.Errorf("list tickets: %w", err)
 	}
@@ -153,16 +146,16 @@ func (tx *writeTx) SaveTickets(_ context.Context, tickets []store.Ticket) error 
 	due, bodies := make([]int64, n), make([][]byte, n)
 	for i, t := range sorted {
 		doors[i], ids[i], states[i], jobs[i], nodes[i] = clean(t.Door), clean(t.ID), clean(string(t.State)), clean(string(t.Job)), clean(t.Node)
-		due[i], bodies[i] = micros(t.Due), append([]byte{}, t.Body...) // the caller may go on with its own
+		due[i], bodies[i] = column.Micros(t.Due), append([]byte{}, t.Body...) // the caller may go on with its own
 	}
-	tx.other(upsertTickets, doors, ids, states, jobs, due, nodes, bodies, micros(tx.Now()))
+	tx.other(upsertTickets, doors, ids, states, jobs, due, nodes, bodies, column.Micros(tx.Now()))
 	return nil
 }
 
 // DeleteTickets implements store.Tx.
 func (tx *writeTx) DeleteTickets(ctx context.Context, door string, before time.Time, limit int) (int, error) {
 	var old []string
-	err := tx.query(ctx, otherRows, lockTicketsOld, []any{clean(door), micros(before), max(0, limit)}, func(r pgx.Rows) error {
+	err := tx.query(ctx, otherRows, lockTicketsOld, []any{clean(door), column.Micros(before), max(0, limit)}, func(r pgx.Rows) error {
 		var id string
 		err := r.Scan(&id)
 		old = append(old, id)

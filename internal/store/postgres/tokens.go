@@ -2,12 +2,10 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/nano-os/nanoos/internal/auth"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 const (
@@ -18,17 +16,7 @@ const (
 
 // Tokens implements store.ReadTx.
 func (tx *readTx) Tokens(ctx context.Context) ([]auth.Token, error) {
-	var tokens []auth.Token
-	err := tx.query(ctx, otherRows, selectTokens, nil, func(r pgx.Rows) error {
-		var raw string
-		var t auth.Token
-		err := r.Scan(&raw)
-		if err == nil {
-			err = json.Unmarshal([]byte(raw), &t)
-		}
-		tokens = append(tokens, t)
-		return err
-	})
+	tokens, err := all(ctx, tx, otherRows, selectTokens, nil, column.Token)
 	if err != nil {
 		return nil, fmt.Errorf("list tokens: %w", err)
 	}
@@ -37,7 +25,7 @@ func (tx *readTx) Tokens(ctx context.Context) ([]auth.Token, error) {
 
 // SaveToken implements store.Tx.
 func (tx *writeTx) SaveToken(_ context.Context, t auth.Token) error {
-	raw, err := encode(&t)
+	raw, err := column.Encode(&t)
 	if err != nil {
 		return fmt.Errorf("save token %s: %w", t.ID, err)
 	}

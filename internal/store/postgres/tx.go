@@ -8,6 +8,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 // transaction is one transaction of the database, which several ops share. It
@@ -112,7 +113,7 @@ func (t *transaction) send(b *pgx.Batch, need rows, c *changes) {
 	}
 	c.rowChanges.queue(b, need)
 	if need&eventRows != 0 && len(c.events) > 0 {
-		queueEvents(b, c.events, micros(t.now))
+		queueEvents(b, c.events, column.Micros(t.now))
 		c.events = nil
 	}
 }

@@ -2,13 +2,11 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 const (
@@ -56,19 +54,7 @@ func (tx *readTx) worker(ctx context.Context, query, name string) (store.Worker,
 }
 
 func (tx *readTx) workers(ctx context.Context, query string, args ...any) ([]store.Worker, error) {
-	var workers []store.Worker
-	err := tx.query(ctx, otherRows, query, args, func(r pgx.Rows) error {
-		var w store.Worker
-		var name, session string
-		var started, seen, ended int64
-		err := r.Scan(&name, &session, &started, &seen, &w.Draining, &ended)
-		if err == nil {
-			err = json.Unmarshal([]byte(session), &w.Session)
-		}
-		w.StartedAt, w.SeenAt, w.EndedAt = fromMicros(started), fromMicros(seen), fromMicros(ended)
-		workers = append(workers, w)
-		return err
-	})
+	workers, err := all(ctx, tx, otherRows, query, args, column.Worker)
 	if err != nil {
 		return nil, fmt.Errorf("list workers: %w", err)
 	}
@@ -77,11 +63,11 @@ func (tx *readTx) workers(ctx context.Context, query string, args ...any) ([]sto
 
 // SaveWorker implements store.Tx.
 func (tx *writeTx) SaveWorker(_ context.Context, w store.Worker) error {
-	session, err := encode(&w.Session)
+	session, err := column.Encode(&w.Session)
 	if err != nil {
 		return fmt.Errorf("save worker %q: %w", w.Worker, err)
 	}
-	tx.other(upsertWorker, clean(w.Worker), session, micros(w.StartedAt), micros(w.SeenAt), w.Draining, micros(w.EndedAt))
+	tx.other(upsertWorker, clean(w.Worker), session, column.Micros(w.StartedAt), column.Micros(w.SeenAt), w.Draining, column.Micros(w.EndedAt))
 	tx.workersSeen[w.Worker] = true
 	return nil
 }
@@ -93,7 +79,7 @@ func (tx *writeTx) RenewWorker(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	tx.other(updateSeen, micros(tx.Now()), clean(name))
+	tx.other(updateSeen, column.Micros(tx.Now()), clean(name))
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 const (
@@ -71,15 +72,15 @@ func (tx *writeTx) saveAttempts(query string, as []job.Attempt) error {
 	encoded := make([]parts, len(as))
 	for i, a := range as {
 		var err error
-		if encoded[i].exit, err = encode(a.Exit); err == nil {
-			encoded[i].failure, err = encode(a.Failure)
+		if encoded[i].exit, err = column.Encode(a.Exit); err == nil {
+			encoded[i].failure, err = column.Encode(a.Failure)
 		}
 		if err != nil {
 			return job.Errorf(job.Invalid, "attempt %d of job %s cannot be stored: %w", a.Number, a.Job, err)
 		}
 	}
 	for i, a := range as {
-		_, err := tx.exec(query, a.Worker, a.Host, micros(a.StartedAt), micros(a.EndedAt), a.Outcome,
+		_, err := tx.exec(query, a.Worker, a.Host, column.Micros(a.StartedAt), column.Micros(a.EndedAt), a.Outcome,
 			encoded[i].exit, encoded[i].failure, tx.known[a.Job].seq, a.Number)
 		if err != nil {
 			return fmt.Errorf("save attempt %d of job %s: %w", a.Number, a.Job, err)
@@ -136,9 +137,9 @@ func scanAttempt(r *sql.Rows, a *job.Attempt, before ...any) error {
 	if err != nil {
 		return err
 	}
-	a.StartedAt, a.EndedAt = fromMicros(starts), fromMicros(ended)
-	if a.Exit, err = decode[job.Exit](exit); err == nil {
-		a.Failure, err = decode[job.Failure](failure)
+	a.StartedAt, a.EndedAt = column.Time(starts), column.Time(ended)
+	if a.Exit, err = column.Decode[job.Exit](exit); err == nil {
+		a.Failure, err = column.Decode[job.Failure](failure)
 	}
 	if err != nil {
 		return job.Errorf(job.Internal, "attempt %d of job %s cannot be read: %w", a.Number, a.Job, err)

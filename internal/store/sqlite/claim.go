@@ -3,13 +3,13 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 // laneCounts are changes of a lane's counts, in the order of job.States.
@@ -117,22 +117,7 @@ func (tx *readTx) Lanes(ctx context.Context) ([]store.Lane, error) {
 	if err := tx.flushed(); err != nil {
 		return nil, err
 	}
-	var lanes []store.Lane
-	err := tx.rows(ctx, selectLanes, nil, func(r *sql.Rows) error {
-		var l store.Lane
-		var tags string
-		d := &l.Demand
-		if err := r.Scan(&l.ID, &l.Queue, &l.Tenant, &l.Engine, &d.CPUs, &d.Memory, &d.GPUs, &tags); err != nil {
-			return err
-		}
-		if tags != "" {
-			if err := json.Unmarshal([]byte(tags), &d.Tags); err != nil {
-				return fmt.Errorf("lane %d: %w", l.ID, err)
-			}
-		}
-		lanes = append(lanes, l)
-		return nil
-	})
+	lanes, err := all(ctx, tx, selectLanes, nil, column.Lane)
 	if err != nil {
 		return nil, fmt.Errorf("list lanes: %w", err)
 	}
@@ -171,18 +156,12 @@ ORDER BY run_at, seq LIMIT ?`
 
 // Due implements store.ReadTx.
 func (tx *readTx) Due(ctx context.Context, limit int) ([]job.ID, error) {
-	return tx.ids(ctx, selectDue, micros(tx.now), max(0, limit))
+	return tx.ids(ctx, selectDue, column.Micros(tx.now), max(0, limit))
 }
 
 // ids runs a query for job ids.
 func (tx *readTx) ids(ctx context.Context, query string, args ...any) ([]job.ID, error) {
-	var ids []job.ID
-	err := tx.rows(ctx, query, args, func(r *sql.Rows) error {
-		var id job.ID
-		err := r.Scan(&id)
-		ids = append(ids, id)
-		return err
-	})
+	ids, err := all(ctx, tx, query, args, column.JobID)
 	if err != nil {
 		return nil, fmt.Errorf("list job ids: %w", err)
 	}
@@ -200,7 +179,7 @@ func (tx *readTx) NextDue(ctx context.Context) (time.Time, error) {
 	if _, err := tx.row(ctx, selectNextDue, nil, &at); err != nil {
 		return time.Time{}, fmt.Errorf("read the next due time: %w", err)
 	}
-	return fromMicros(at), nil
+	return column.Time(at), nil
 }
 
 const (
@@ -272,22 +251,9 @@ func (tx *readTx) Counts(ctx context.Context, t job.Tenant) ([]store.Count, erro
 	if err := tx.flushed(); err != nil {
 		return nil, err
 	}
-	var counts []store.Count
-	err := tx.rows(ctx, selectCounts, []any{string(t)}, func(r *sql.Rows) error {
-		var queue string
-		var n laneCounts
-		if err := r.Scan(&queue, &n[0], &n[1], &n[2], &n[3], &n[4], &n[5]); err != nil {
-			return err
-		}
-		for i, s := range job.States {
-			if n[i] > 0 {
-				counts = append(counts, store.Count{Queue: queue, State: s, Jobs: n[i]})
-			}
-		}
-		return nil
-	})
+	counts, err := all(ctx, tx, selectCounts, []any{string(t)}, column.Counts)
 	if err != nil {
 		return nil, fmt.Errorf("count jobs: %w", err)
 	}
-	return counts, nil
+	return slices.Concat(counts...), nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 // conn is a connection with the statements that were prepared on it. It is
@@ -90,6 +91,17 @@ func (tx *readTx) rows(ctx context.Context, query string, args []any, scan func(
 	return rows.Err()
 }
 
+// all returns what scan makes of the rows of a query.
+func all[T any](ctx context.Context, tx *readTx, query string, args []any, scan func(column.Row) (T, error)) ([]T, error) {
+	var items []T
+	err := tx.rows(ctx, query, args, func(r *sql.Rows) error {
+		item, err := scan(r)
+		items = append(items, item)
+		return err
+	})
+	return items, err
+}
+
 // row runs a query of at most one row and reports whether there was one.
 func (tx *readTx) row(ctx context.Context, query string, args []any, dest ...any) (bool, error) {
 	found := false
@@ -102,38 +114,6 @@ func (tx *readTx) row(ctx context.Context, query string, args []any, dest ...any
 
 // stored returns t as the database keeps it.
 func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
-
-// micros and fromMicros turn times into microseconds and back; 0 is the zero time.
-func micros(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}
-
-func fromMicros(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(n).UTC()
-}
-
-// encode and decode turn optional values into JSON and back; nil is "".
-func encode[T any](v *T) (string, error) {
-	if v == nil {
-		return "", nil
-	}
-	b, err := json.Marshal(v)
-	return string(b), err
-}
-
-func decode[T any](s string) (*T, error) {
-	if s == "" {
-		return nil, nil
-	}
-	v := new(T)
-	return v, json.Unmarshal([]byte(s), v)
-}
 
 // list is the JSON array that a query unfolds with json_each.
 func list[T ~string | ~int64](items []T) string {

@@ -2,10 +2,10 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 
 	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 const (
@@ -50,7 +50,7 @@ func (tx *writeTx) AppendEvents(_ context.Context, ev []job.Event) error {
 			if e.Data != nil {
 				data = []byte(e.Data)
 			}
-			args = append(args, string(e.Tenant), tx.known[e.Job].seq, string(e.Kind), micros(tx.now), data)
+			args = append(args, string(e.Tenant), tx.known[e.Job].seq, string(e.Kind), column.Micros(tx.now), data)
 		}
 		if _, err := tx.exec(query, args...); err != nil {
 			return fmt.Errorf("append event: %w", err)
@@ -66,16 +66,7 @@ func (tx *readTx) EventsAfter(ctx context.Context, t job.Tenant, id job.ID, afte
 	if id != "" {
 		query, args = selectJobEvents, append(args, string(id))
 	}
-	var events []job.Event
-	err := tx.rows(ctx, query, args, func(r *sql.Rows) error {
-		var e job.Event
-		var at int64
-		var data []byte
-		err := r.Scan(&e.Seq, &e.Tenant, &e.Job, &e.Kind, &at, &data)
-		e.At, e.Data = fromMicros(at), data
-		events = append(events, e)
-		return err
-	})
+	events, err := all(ctx, tx, query, args, column.Event)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}

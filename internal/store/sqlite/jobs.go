@@ -5,10 +5,10 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 const insertJob = `
@@ -93,8 +93,8 @@ func (tx *writeTx) insertJob(ctx context.Context, j job.Job, digest, spec string
 	}
 	res, err := tx.exec(insertJob, string(j.ID), string(j.Tenant), int64(lane), string(j.State), int(j.Spec.Priority),
 		string(j.Reason), j.Message, j.Attempt, int64(j.Fence), j.Worker, j.Failures, j.Losses,
-		p.cancel, micros(j.RunAt), string(j.Verdict), p.failure,
-		micros(j.CreatedAt), micros(j.QueuedAt), micros(j.StartedAt), micros(j.EndedAt), j.Rev)
+		p.cancel, column.Micros(j.RunAt), string(j.Verdict), p.failure,
+		column.Micros(j.CreatedAt), column.Micros(j.QueuedAt), column.Micros(j.StartedAt), column.Micros(j.EndedAt), j.Rev)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (tx *writeTx) insertJob(ctx context.Context, j job.Job, digest, spec string
 	if err != nil {
 		return err
 	}
-	if _, err := tx.exec(insertSpec, seq, string(j.Tenant), j.Spec.Key, digest, j.Spec.Name, fold(j.Spec.Name), spec); err != nil {
+	if _, err := tx.exec(insertSpec, seq, string(j.Tenant), j.Spec.Key, digest, j.Spec.Name, column.Fold(j.Spec.Name), spec); err != nil {
 		return err
 	}
 	for name, value := range j.Spec.Labels {
@@ -125,9 +125,6 @@ func (tx *writeTx) insertJob(ctx context.Context, j job.Job, digest, spec string
 	tx.count(lane, j.State, 1)
 	return nil
 }
-
-// fold is what makes names compare without case, in every script.
-func fold(name string) string { return strings.ToLower(name) }
 
 const selectLocked = `
 SELECT ` + rowColumns + `, ` + attemptCount + `
@@ -205,8 +202,8 @@ func (tx *writeTx) saveJob(j *job.Job, p jobJSON) error {
 	}
 	j.Rev++
 	_, err := tx.exec(updateJob, string(j.State), int(j.Spec.Priority), string(j.Reason), j.Message, j.Attempt, int64(j.Fence),
-		j.Worker, j.Failures, j.Losses, p.cancel, micros(j.RunAt), string(j.Verdict), p.failure,
-		micros(j.QueuedAt), micros(j.StartedAt), micros(j.EndedAt), j.Rev, k.seq)
+		j.Worker, j.Failures, j.Losses, p.cancel, column.Micros(j.RunAt), string(j.Verdict), p.failure,
+		column.Micros(j.QueuedAt), column.Micros(j.StartedAt), column.Micros(j.EndedAt), j.Rev, k.seq)
 	if err != nil {
 		return err
 	}
@@ -255,7 +252,7 @@ const selectOwned = `SELECT seq FROM jobs WHERE id = ? AND fence = ? AND state =
 // SaveProgress implements store.Tx.
 func (tx *writeTx) SaveProgress(ctx context.Context, held []job.Held) error {
 	for _, h := range held {
-		progress, err := encode(h.Progress)
+		progress, err := column.Encode(h.Progress)
 		if err != nil {
 			return job.Errorf(job.Invalid, "progress of job %s cannot be stored: %w", h.ID, err)
 		}
@@ -279,13 +276,13 @@ func (tx *writeTx) SaveProgress(ctx context.Context, held []job.Held) error {
 type jobJSON struct{ cancel, failure, progress string }
 
 func encodeJob(j job.Job) (p jobJSON, err error) {
-	if p.cancel, err = encode(j.Cancel); err != nil {
+	if p.cancel, err = column.Encode(j.Cancel); err != nil {
 		return p, err
 	}
-	if p.failure, err = encode(j.Failure); err != nil {
+	if p.failure, err = column.Encode(j.Failure); err != nil {
 		return p, err
 	}
-	p.progress, err = encode(j.Progress)
+	p.progress, err = column.Encode(j.Progress)
 	return p, err
 }
 
@@ -314,7 +311,7 @@ func scanJob(r *sql.Rows) (jobRow, error) {
 	var spec string
 	row, err := scanRow(r, &spec)
 	if err == nil && row.bad == nil {
-		row.bad = decodeSpec(&row.job, spec)
+		row.bad = column.DecodeSpec(&row.job, spec)
 	}
 	return row, err
 }
@@ -336,30 +333,10 @@ func scanRow(r *sql.Rows, more ...any) (jobRow, error) {
 		return row, err
 	}
 	k.state, k.rev = j.State, j.Rev
-	j.RunAt, j.CreatedAt, j.QueuedAt = fromMicros(runAt), fromMicros(created), fromMicros(queued)
-	j.StartedAt, j.EndedAt = fromMicros(starts), fromMicros(ended)
-	row.bad = decodeParts(j, cancel, failure, k.progress)
+	j.RunAt, j.CreatedAt, j.QueuedAt = column.Time(runAt), column.Time(created), column.Time(queued)
+	j.StartedAt, j.EndedAt = column.Time(starts), column.Time(ended)
+	row.bad = column.DecodeParts(j, cancel, failure, k.progress)
 	return row, nil
-}
-
-// decodeParts reads the parts of the row that are stored as JSON.
-func decodeParts(j *job.Job, cancel, failure, progress string) (err error) {
-	if j.Cancel, err = decode[job.Request](cancel); err == nil {
-		j.Failure, err = decode[job.Failure](failure)
-	}
-	if err == nil {
-		j.Progress, err = decode[job.Progress](progress)
-	}
-	if err != nil {
-		return unreadable(j.ID, err)
-	}
-	return nil
-}
-
-func unreadable(id job.ID, err error) error {
-	e := job.Errorf(job.Internal, "job %s cannot be read: %w", id, err)
-	e.Why = "its row in the database is damaged, or was written by another program"
-	return e
 }
 
 // Job implements store.ReadTx.

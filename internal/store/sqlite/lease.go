@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 const (
@@ -19,7 +21,7 @@ ON CONFLICT (key) DO UPDATE SET value = excluded.value`
 
 // Lead implements store.Tx.
 func (tx *writeTx) Lead(_ context.Context, duty, name string, ttl time.Duration) (bool, error) {
-	res, err := tx.exec(takeLease, name, micros(tx.now.Add(ttl)), micros(tx.now), duty)
+	res, err := tx.exec(takeLease, name, column.Micros(tx.now.Add(ttl)), column.Micros(tx.now), duty)
 	var n int64
 	if err == nil {
 		n, err = res.RowsAffected()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 // sparse is how many jobs of a state are sorted for a page. Beyond it the page
@@ -95,7 +96,7 @@ func newSelection(q store.JobQuery, after int64, counts []store.Count, limit int
 		}
 		where = append(where, common...)
 		if state.Terminal() && !q.Updated.IsZero() {
-			where, args = append(where, "j.ended_at > 0", "j.ended_at >= ?"), append(args, micros(q.Updated))
+			where, args = append(where, "j.ended_at > 0", "j.ended_at >= ?"), append(args, column.Micros(q.Updated))
 		}
 		s.add(from, where, args)
 	}
@@ -157,10 +158,10 @@ func conditions(q store.JobQuery, after int64) (where []string, args []any) {
 		add("j.lane IN (SELECT id FROM lanes WHERE engine = ?)", q.Engine)
 	}
 	if q.Name != "" {
-		add("EXISTS (SELECT 1 FROM specs s WHERE s.seq = j.seq AND instr(s.folded, ?) > 0)", fold(q.Name))
+		add("EXISTS (SELECT 1 FROM specs s WHERE s.seq = j.seq AND instr(s.folded, ?) > 0)", column.Fold(q.Name))
 	}
 	if !q.Since.IsZero() {
-		add("j.created_at >= ?", micros(q.Since))
+		add("j.created_at >= ?", column.Micros(q.Since))
 	}
 	for _, name := range slices.Sorted(maps.Keys(q.Labels)) {
 		add("j.seq IN (SELECT seq FROM labels WHERE name = ? AND value = ?)", name, q.Labels[name])

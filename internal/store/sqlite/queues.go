@@ -2,11 +2,10 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 
-	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 const (
@@ -18,17 +17,7 @@ ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, walltime = excluded.w
 
 // Queues implements store.ReadTx.
 func (tx *readTx) Queues(ctx context.Context) ([]store.Queue, error) {
-	var queues []store.Queue
-	err := tx.rows(ctx, selectQueues, nil, func(r *sql.Rows) error {
-		var q store.Queue
-		var paused string
-		err := r.Scan(&q.Name, &paused, &q.Walltime, &q.LostAfter)
-		if err == nil {
-			q.Paused, err = decode[job.Request](paused)
-		}
-		queues = append(queues, q)
-		return err
-	})
+	queues, err := all(ctx, tx, selectQueues, nil, column.Queue)
 	if err != nil {
 		return nil, fmt.Errorf("list queues: %w", err)
 	}
@@ -37,7 +26,7 @@ func (tx *readTx) Queues(ctx context.Context) ([]store.Queue, error) {
 
 // SaveQueue implements store.Tx.
 func (tx *writeTx) SaveQueue(_ context.Context, q store.Queue) error {
-	paused, err := encode(q.Paused)
+	paused, err := column.Encode(q.Paused)
 	if err == nil {
 		_, err = tx.exec(upsertQueue, q.Name, paused, int64(q.Walltime), int64(q.LostAfter))
 	}

@@ -3,11 +3,11 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"maps"
 	"slices"
 
 	"github.com/nano-os/nanoos/internal/job"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 // specCache keeps specs that were decoded: a job is locked when it is claimed
@@ -81,23 +81,11 @@ func (tx *writeTx) fillSpecs(ctx context.Context, rows []jobRow) error {
 		if !ok {
 			continue
 		}
-		if err := decodeSpec(&r.job, text); err != nil {
+		if err := column.DecodeSpec(&r.job, text); err != nil {
 			r.bad = err
 			continue
 		}
 		tx.specs.put(r.job.ID, r.job.Spec, text)
-	}
-	return nil
-}
-
-// decodeSpec reads the spec of a job. The priority of the row wins over the
-// one in the spec.
-func decodeSpec(j *job.Job, text string) error {
-	priority := j.Spec.Priority
-	err := json.Unmarshal([]byte(text), &j.Spec)
-	j.Spec.Priority = priority
-	if err != nil {
-		return unreadable(j.ID, err)
 	}
 	return nil
 }

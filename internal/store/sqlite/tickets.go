@@ -2,12 +2,12 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 const (
@@ -51,7 +51,7 @@ func (tx *readTx) TicketsOf(ctx context.Context, door string, jobs []job.ID) ([]
 
 // TicketsDue implements store.ReadTx.
 func (tx *readTx) TicketsDue(ctx context.Context, door string, limit int) ([]store.Ticket, error) {
-	return tx.tickets(ctx, selectTicketsDue, door, micros(tx.now), max(0, limit))
+	return tx.tickets(ctx, selectTicketsDue, door, column.Micros(tx.now), max(0, limit))
 }
 
 // TicketsIn implements store.ReadTx.
@@ -60,15 +60,7 @@ func (tx *readTx) TicketsIn(ctx context.Context, door string, state store.Ticket
 }
 
 func (tx *readTx) tickets(ctx context.Context, query string, args ...any) ([]store.Ticket, error) {
-	var tickets []store.Ticket
-	err := tx.rows(ctx, query, args, func(r *sql.Rows) error {
-		var t store.Ticket
-		var due, created, updated int64
-		err := r.Scan(&t.Door, &t.ID, &t.State, &t.Job, &due, &t.Node, &t.Body, &created, &updated)
-		t.Due, t.CreatedAt, t.UpdatedAt = fromMicros(due), fromMicros(created), fromMicros(updated)
-		tickets = append(tickets, t)
-		return err
-	})
+	tickets, err := all(ctx, tx, query, args, column.Ticket)
 	if err != nil {
 		return nil, fmt.Errorf("list tickets: %w", err)
 	}
@@ -82,7 +74,7 @@ func (tx *writeTx) SaveTickets(_ context.Context, tickets []store.Ticket) error 
 		if body == nil {
 			body = []byte{}
 		}
-		_, err := tx.exec(upsertTicket, t.Door, t.ID, string(t.State), string(t.Job), micros(t.Due), t.Node, body, micros(tx.now))
+		_, err := tx.exec(upsertTicket, t.Door, t.ID, string(t.State), string(t.Job), column.Micros(t.Due), t.Node, body, column.Micros(tx.now))
 		if err != nil {
 			return fmt.Errorf("save ticket %s of %s: %w", t.ID, t.Door, err)
 		}
@@ -92,7 +84,7 @@ func (tx *writeTx) SaveTickets(_ context.Context, tickets []store.Ticket) error 
 
 // DeleteTickets implements store.Tx.
 func (tx *writeTx) DeleteTickets(_ context.Context, door string, before time.Time, limit int) (int, error) {
-	res, err := tx.exec(deleteTickets, door, micros(before), max(0, limit))
+	res, err := tx.exec(deleteTickets, door, column.Micros(before), max(0, limit))
 	var n int64
 	if err == nil {
 		n, err = res.RowsAffected()

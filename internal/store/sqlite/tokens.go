@@ -2,11 +2,10 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
-	"encoding/json"
 	"fmt"
 
 	"github.com/nano-os/nanoos/internal/auth"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 const (
@@ -17,17 +16,7 @@ const (
 
 // Tokens implements store.ReadTx.
 func (tx *readTx) Tokens(ctx context.Context) ([]auth.Token, error) {
-	var tokens []auth.Token
-	err := tx.rows(ctx, selectTokens, nil, func(r *sql.Rows) error {
-		var raw string
-		var t auth.Token
-		err := r.Scan(&raw)
-		if err == nil {
-			err = json.Unmarshal([]byte(raw), &t)
-		}
-		tokens = append(tokens, t)
-		return err
-	})
+	tokens, err := all(ctx, tx, selectTokens, nil, column.Token)
 	if err != nil {
 		return nil, fmt.Errorf("list tokens: %w", err)
 	}
@@ -36,7 +25,7 @@ func (tx *readTx) Tokens(ctx context.Context) ([]auth.Token, error) {
 
 // SaveToken implements store.Tx.
 func (tx *writeTx) SaveToken(_ context.Context, t auth.Token) error {
-	raw, err := encode(&t)
+	raw, err := column.Encode(&t)
 	if err == nil {
 		_, err = tx.exec(upsertToken, t.ID, raw)
 	}

@@ -2,12 +2,11 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
-	"encoding/json"
 	"fmt"
 
 	"github.com/nano-os/nanoos/internal/job"
 	"github.com/nano-os/nanoos/internal/store"
+	"github.com/nano-os/nanoos/internal/store/column"
 )
 
 const (
@@ -40,19 +39,7 @@ func (tx *readTx) Worker(ctx context.Context, name string) (store.Worker, error)
 }
 
 func (tx *readTx) workers(ctx context.Context, query string, args ...any) ([]store.Worker, error) {
-	var workers []store.Worker
-	err := tx.rows(ctx, query, args, func(r *sql.Rows) error {
-		var w store.Worker
-		var name, session string
-		var starts, seen, ended int64
-		err := r.Scan(&name, &session, &starts, &seen, &w.Draining, &ended)
-		if err == nil {
-			err = json.Unmarshal([]byte(session), &w.Session)
-		}
-		w.StartedAt, w.SeenAt, w.EndedAt = fromMicros(starts), fromMicros(seen), fromMicros(ended)
-		workers = append(workers, w)
-		return err
-	})
+	workers, err := all(ctx, tx, query, args, column.Worker)
 	if err != nil {
 		return nil, fmt.Errorf("list workers: %w", err)
 	}
@@ -61,9 +48,9 @@ func (tx *readTx) workers(ctx context.Context, query string, args ...any) ([]sto
 
 // SaveWorker implements store.Tx.
 func (tx *writeTx) SaveWorker(_ context.Context, w store.Worker) error {
-	session, err := encode(&w.Session)
+	session, err := column.Encode(&w.Session)
 	if err == nil {
-		_, err = tx.exec(upsertWorker, w.Worker, session, micros(w.StartedAt), micros(w.SeenAt), w.Draining, micros(w.EndedAt))
+		_, err = tx.exec(upsertWorker, w.Worker, session, column.Micros(w.StartedAt), column.Micros(w.SeenAt), w.Draining, column.Micros(w.EndedAt))
 	}
 	if err != nil {
 		return fmt.Errorf("save worker %q: %w", w.Worker, err)
@@ -73,7 +60,7 @@ func (tx *writeTx) SaveWorker(_ context.Context, w store.Worker) error {
 
 // RenewWorker implements store.Tx.
 func (tx *writeTx) RenewWorker(_ context.Context, name string) error {
-	res, err := tx.exec(updateSeen, micros(tx.now), name)
+	res, err := tx.exec(updateSeen, column.Micros(tx.now), name)
 	var n int64
 	if err == nil {
 		n, err = res.RowsAffected()
