@@ -86,6 +86,13 @@ func (p *platform) live(w words) {
 	silicon := p.submit(w.qe.with(fields{"name": "silicon", "priority": 20, "structure_id": p.silicon(), "workflow_template_id": p.template()}), "")
 	aluminium := p.submit(w.lammps.with(p.aluminium(w)), "")
 
+	var waiting []string // for a machine that there is not
+	for _, how := range []string{"/cancel", "/give-up"} {
+		id := p.submit(mock(fields{"steps": 1}).with(fields{"resources": fields{"cores": 100}}), "")
+		p.has(id, job.Queued)
+		p.post("/simulations/"+id+how, nil, nil)
+		waiting = append(waiting, id)
+	}
 	p.await(cancelled, "RUNNING")
 	p.await(givenUp, "RUNNING")
 	p.post("/simulations/"+givenUp+"/give-up", nil, nil)
@@ -95,16 +102,21 @@ func (p *platform) live(w words) {
 	if took := time.Since(began); took > 5*time.Second+patience {
 		p.t.Errorf("a job whose row was cancelled stopped after %v", took)
 	}
-	p.isCancelled(cancelled)
-	p.isCancelled(givenUp)
+	for _, id := range []string{cancelled, givenUp} {
+		p.isCancelled(id, "PENDING", "QUEUED", "RUNNING", "CANCELLED")
+	}
+	for _, id := range waiting {
+		p.isCancelled(id, "PENDING", "QUEUED", "CANCELLED")
+	}
 	p.rose(steps, p.isComplete(steps))
 
 	unbroken := p.submit(mock(fields{"steps": 8, "step_seconds": 1}), "")
 	p.await(unbroken, "RUNNING")
-	p.db.Kill(p.t)
 	p.nanoos.kill()
-	p.db.Restart(p.t)
-	p.restart()
+	sent := p.submit(mock(fields{"steps": 1, "step_seconds": 0.1}), "")
+	p.db.Kill(p.t)
+	p.restartWithoutDatabase()
+	p.isComplete(sent)
 	p.databaseAway(p.submit(mock(fields{"steps": 3, "step_seconds": 0.5}), ""))
 
 	p.isComplete(dummy)
@@ -142,6 +154,21 @@ func (p *platform) aluminium(w words) fields {
 		"lattice": fields{"a": 4.05, "b": 4.05, "c": 4.05, "alpha": 90, "beta": 90, "gamma": 90}})
 	return fields{"name": "aluminium", "structure_id": structure, "resources": fields{"cores": 1, "memory": "1GB", "walltime": "00:10:00"},
 		"parameters": w.lammps["parameters"].(fields).with(parameters)}
+}
+
+// restartWithoutDatabase starts nanoos while the platform's database is away,
+// with a message for it in Redis. A server cannot start without the database
+// that is its own.
+func (p *platform) restartWithoutDatabase() {
+	p.t.Helper()
+	if p.worker != nil {
+		p.db.Restart(p.t)
+		p.restart()
+		return
+	}
+	p.restart()
+	eventually(p.t, serveTimeout, "the message is taken", func() bool { return p.redis.Do(p.t, 0, "LLEN", "default") == int64(0) })
+	p.db.Restart(p.t)
 }
 
 // databaseAway takes the platform's database away while a job ends. Where nanoos
@@ -236,14 +263,14 @@ func (p *platform) isFailed(id, reason string) {
 }
 
 // isCancelled checks a job that was cancelled, and that its task is over.
-func (p *platform) isCancelled(id string) {
+func (p *platform) isCancelled(id string, states ...string) {
 	p.t.Helper()
 	s := p.await(id, "CANCELLED")
 	p.has(id, job.Cancelled)
 	if s.Summary != nil {
 		p.t.Errorf("a cancelled job has the result %v", s.Summary)
 	}
-	p.lived(id, s, "PENDING", "QUEUED", "RUNNING", "CANCELLED")
+	p.lived(id, s, states...)
 	if result := p.taskOf(id); result.State != "REVOKED" {
 		p.t.Errorf("the task of %s: %s %s", id, result.State, result.Result)
 	}
