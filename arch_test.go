@@ -43,7 +43,7 @@ job, auth, store, store/column, store/group         < store/sqlite, store/postgr
 NONE                                                < store/postgres/pgtest, celery/redistest, faultproxy, simulation
 job, crystal, engine                                < engine/qe, engine/lammps
 job, store                                          < queue
-job, crystal, store, queue                          < bridge
+job, crystal, store, queue, celery/outcome          < bridge
 NONE                                                < celery/wire
 job, store, queue, celery/wire, celery/outcome      < celery
 job, engine, executor, artifact                     < worker

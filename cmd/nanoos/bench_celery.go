@@ -75,9 +75,11 @@ func newBenchCeleryCommand(a *app) *cobra.Command {
 One Celery client sends health_check, the smallest of NANO-OS's tasks, and reads the results; nanoos and Celery's worker
 take turns, on the same Redis. Celery runs with NANO-OS's settings (acks late, prefetch 1, events), with one process
 and with four. Give it a Redis of its own.`,
-		Example: `nanoos bench celery --redis redis://127.0.0.1:6379/15 --python venv/bin/python`,
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.benchCelery(cmd.Context(), opt) },
+		Example: `nanoos bench celery --redis redis://127.0.0.1:6379/15
+nanoos bench celery --redis redis://127.0.0.1:6379/15 --python venv/bin/python --rounds 3
+nanoos bench celery --redis redis://127.0.0.1:6379/15 -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.benchCelery(cmd.Context(), opt) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&opt.redis, "redis", a.getenv("REDIS_URL"), "`URL` of Redis (REDIS_URL)")

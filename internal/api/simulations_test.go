@@ -92,7 +92,7 @@ func TestASimulationIsSubmittedRunAndSeenAsATask(t *testing.T) {
 	status(shape("PROGRESS", false, false, false, map[string]any{"progress": 0.25, "current_step": "step 1 of 4"}, nil))
 	r.finish(l, nil)
 	status(shape("SUCCESS", true, true, false, map[string]any{"job_id": string(id), "status": "success",
-		"summary": map[string]any{"formula": "Si2", "energy_eV": -15.85}}, nil))
+		"summary": map[string]any{"formula": "Si2", "energy_eV": -15.85, "energy": -15.85, "status": "completed", "message": "Simulation completed successfully"}}, nil))
 	r.refusedSimulation(http.StatusBadRequest, "POST", id, "submit", "it is COMPLETED")
 	r.refusedSimulation(http.StatusBadRequest, "POST", id, "cancel", "it is COMPLETED")
 }

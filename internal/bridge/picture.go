@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/nano-os/nanoos/internal/celery/outcome"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -184,7 +183,7 @@ func resultOf(j job.Job, raw []byte) []field {
 		r = report{}
 	}
 	fields := []field{
-		say("id", string(job.NewID())), say("simulation_job_id", string(j.ID)), say("summary", encode(summaryOf(j, r))),
+		say("id", string(job.NewID())), say("simulation_job_id", string(j.ID)), say("summary", encode(outcome.Summary(j.Verdict, r.Summary, len(r.Warnings) > 0))),
 		say("artifacts", encode(artifactsOf(r))), say("metadata", encode(originOf(j, r))), say("extra_metadata", encode(originOf(j, r))),
 	}
 	if dir := folder(r); dir != "" {
@@ -206,31 +205,6 @@ func judgement(j job.Job) []field {
 		return []field{say("convergence_reached", "false"), say("quality_score", "0")}
 	}
 	return []field{say("convergence_reached", "true")}
-}
-
-// summaryOf is the result in numbers, with the names that the platform's own
-// worker used beside ours.
-func summaryOf(j job.Job, r report) map[string]json.RawMessage {
-	s := maps.Clone(r.Summary)
-	if s == nil {
-		s = map[string]json.RawMessage{}
-	}
-	for name, from := range map[string][]string{"energy": {"energy_eV", "total_energy_eV", "potential_energy_eV"}, "band_gap": {"band_gap_eV"}} {
-		i := slices.IndexFunc(from, func(key string) bool { return s[key] != nil })
-		if i >= 0 && s[name] == nil {
-			s[name] = s[from[i]]
-		}
-	}
-	s["status"] = json.RawMessage(`"completed"`)
-	message := "Simulation completed successfully"
-	switch {
-	case j.Verdict == job.NotConverged:
-		message = "Simulation completed without having converged"
-	case len(r.Warnings) > 0:
-		message = "Simulation completed with warnings"
-	}
-	s["message"] = json.RawMessage(encode(message))
-	return s
 }
 
 type platformFile struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -322,6 +323,7 @@ func (f *follower) review(ctx context.Context, open []review) error {
 	var records []wire.Record
 	var answers []wire.Answer
 	var answered, checked []store.Ticket
+	var news []wire.News
 	for _, r := range open {
 		task, fault := f.s.taskOf(r.ticket)
 		if fault != nil {
@@ -334,8 +336,13 @@ func (f *follower) review(ctx context.Context, open []review) error {
 		case r.job.State.Terminal():
 			answers = append(answers, f.ended(task, r))
 			answered = append(answered, r.ticket)
+			news = append(news, f.news(task, r)...)
 		default:
-			records = append(records, f.change(task, r)...)
+			changed := f.change(task, r)
+			if len(changed) > 0 && changed[0].State != wire.StateProgress {
+				news = append(news, f.news(task, r)...)
+			}
+			records = append(records, changed...)
 			checked = append(checked, r.ticket)
 		}
 	}
@@ -343,6 +350,9 @@ func (f *follower) review(ctx context.Context, open []review) error {
 		return err
 	}
 	if err := f.s.finish(ctx, answered, answers); err != nil {
+		return err
+	}
+	if err := f.s.redis.Announce(ctx, news); err != nil {
 		return err
 	}
 	for _, t := range answered {
@@ -373,6 +383,22 @@ func (f *follower) change(task wire.Task, r review) []wire.Record {
 	record.State = now.state
 	f.told[task.ID] = now
 	return []wire.Record{record}
+}
+
+// news is the state of a job for the channel of NANO-OS's later platform.
+func (f *follower) news(task wire.Task, r review) []wire.News {
+	if !f.s.table[task.Name].named() {
+		return nil
+	}
+	payload := map[string]any{"job_id": r.job.ID, "status": r.job.State, "attempt": r.job.Attempt, "worker_id": r.job.Worker}
+	if r.job.Failure != nil {
+		payload["error_message"] = r.job.Failure.Message
+	}
+	at := r.job.StartedAt
+	if r.job.State.Terminal() {
+		at = r.job.EndedAt
+	}
+	return []wire.News{{Job: string(r.job.ID), Event: "job.status." + strings.ToLower(string(r.job.State)), At: at, Payload: payload}}
 }
 
 // ended is the answer to a task whose job has ended.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/nano-os/nanoos/internal/celery/wire"
 	"github.com/nano-os/nanoos/internal/job"
@@ -34,8 +35,14 @@ type plan struct {
 	submitted func(context.Context) error
 }
 
-// sideBySide bounds how many plans are made at the same time.
-const sideBySide = 32
+const (
+	// sideBySide bounds how many plans are made at the same time.
+	sideBySide = 32
+	// tryAgain is when a task that could not be started is tried again.
+	tryAgain = 5 * time.Second
+	// platformTime bounds what a platform that does not answer holds up.
+	platformTime = 3 * time.Second
+)
 
 // starter begins what was accepted, together with what has come meanwhile: the
 // consumer does not wait for it.
@@ -218,10 +225,21 @@ func (s *Server) submitAll(ctx context.Context, starts []start) {
 		default:
 			st.fail(err)
 		}
-		if st.plan.job != "" && st.plan.submitted != nil {
-			if err := st.plan.submitted(ctx); err != nil {
-				s.parts.Log.WarnContext(ctx, "the platform was not told that its job is queued", "job", st.plan.job, "error", err)
-			}
+	}
+	s.tellPlatform(ctx, batch)
+}
+
+// tellPlatform tells a platform that its jobs are queued. It learns so again when
+// they run, so one that is away is not waited for.
+func (s *Server) tellPlatform(ctx context.Context, batch []*start) {
+	ctx, cancel := context.WithTimeout(ctx, platformTime)
+	defer cancel()
+	for _, st := range batch {
+		if st.plan.job == "" || st.plan.submitted == nil {
+			continue
+		}
+		if err := st.plan.submitted(ctx); err != nil {
+			s.parts.Log.WarnContext(ctx, "the platform was not told that its job is queued", "job", st.plan.job, "error", err)
 		}
 	}
 }
@@ -285,7 +303,7 @@ func (s *Server) openAll(ctx context.Context, starts []start) error {
 // its history may have been read before the ticket was there.
 func (s *Server) bind(ctx context.Context, tx store.Tx, t *store.Ticket, st *start) (begun bool, err error) {
 	if st.err != nil {
-		t.Due = tx.Now().Add(startLease)
+		t.Due = tx.Now().Add(tryAgain)
 		return false, nil
 	}
 	j, err := tx.Job(ctx, s.opt.Tenant, st.plan.job)

@@ -24,8 +24,6 @@ type task struct {
 	work func(ctx context.Context, t wire.Task, args arguments) (plan, error)
 	// answer does what is asked and returns the result.
 	answer func(ctx context.Context, args arguments) (any, error)
-	// dummy is NANO-OS's dummy, whose summary has fields of its own.
-	dummy bool
 }
 
 // table is what can be asked for, by full name.
@@ -34,7 +32,7 @@ type table map[string]task
 func (s *Server) newTable() table {
 	builtin := map[string]task{
 		"run_simulation_job": {params: []string{"job_id"}, work: s.runSimulation},
-		"run_dummy_job":      {params: []string{"job_id"}, work: s.runDummy, dummy: true},
+		"run_dummy_job":      {params: []string{"job_id"}, work: s.runDummy},
 		"cancel_job":         {params: []string{"job_id"}, answer: s.cancelJob},
 		"health_check":       {answer: healthCheck},
 		"update_job_status": {answer: s.updateStatus, params: []string{
@@ -60,25 +58,20 @@ func (s *Server) newTable() table {
 	return t
 }
 
-// dress gives the result of a job the form that the callers of a task know.
+// dress gives the result of a job the id that the caller of its task knows.
 func (e task) dress(t wire.Task, result map[string]any) {
-	if args, err := e.bind(t); err == nil && len(e.params) > 0 && e.params[0] == "job_id" {
+	if !e.named() {
+		return
+	}
+	if args, err := e.bind(t); err == nil {
 		if ref, err := args.text("job_id"); err == nil {
-			result["job_id"] = ref // as it was asked for
+			result["job_id"] = ref
 		}
 	}
-	raw, ok := result["summary"].(json.RawMessage)
-	if !e.dummy || !ok {
-		return
-	}
-	summary := make(map[string]any)
-	if json.Unmarshal(raw, &summary) != nil {
-		return
-	}
-	summary["status"], summary["message"] = "completed", "the dummy job has ended as it should"
-	summary["energy"], summary["band_gap"] = summary["energy_eV"], summary["band_gap_eV"]
-	result["summary"] = summary
 }
+
+// named reports whether the task names its job.
+func (e task) named() bool { return len(e.params) > 0 && e.params[0] == "job_id" }
 
 // names lists the table.
 func (t table) names() []string { return slices.Sorted(maps.Keys(t)) }
@@ -121,7 +114,9 @@ func alreadyTerminal(id job.ID) plan {
 
 // importJob plans to make a job of the platform one of ours, under its own id.
 func (s *Server) importJob(ctx context.Context, id job.ID, t wire.Task) (plan, error) {
-	spec, err := s.parts.Platform.Import(ctx, id)
+	asking, cancel := context.WithTimeout(ctx, platformTime)
+	defer cancel()
+	spec, err := s.parts.Platform.Import(asking, id)
 	switch job.CodeOf(err) {
 	case "":
 	case job.NotFound:

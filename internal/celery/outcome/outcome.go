@@ -5,6 +5,8 @@ package outcome
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,7 +51,7 @@ func (e *Exception) String() string {
 func Of(j job.Job, result []byte) (state string, value any, exception *Exception) {
 	switch j.State {
 	case job.Completed:
-		return Success, map[string]any{"job_id": string(j.ID), "status": "success", "summary": summary(result)}, nil
+		return Success, map[string]any{"job_id": string(j.ID), "status": "success", "summary": summary(j, result)}, nil
 	case job.Failed:
 		return Failed, nil, Failure(j)
 	case job.Cancelled:
@@ -98,14 +100,40 @@ func revoked(j job.Job) *Exception {
 }
 
 // summary is the part of a stored result that says it in numbers.
-func summary(result []byte) json.RawMessage {
+func summary(j job.Job, result []byte) map[string]json.RawMessage {
 	var r struct {
-		Summary json.RawMessage `json:"summary"`
+		Summary  map[string]json.RawMessage `json:"summary"`
+		Warnings []json.RawMessage          `json:"warnings"`
 	}
-	if json.Unmarshal(result, &r) != nil || len(r.Summary) == 0 || string(r.Summary) == "null" {
-		return json.RawMessage("{}")
+	if json.Unmarshal(result, &r) != nil {
+		r.Summary = nil // of no use to anybody, but the job has ended well
 	}
-	return r.Summary
+	return Summary(j.Verdict, r.Summary, len(r.Warnings) > 0)
+}
+
+// Summary is a result in numbers with the names that NANO-OS's own worker used
+// beside ours: status, message, energy (eV) and band_gap (eV).
+func Summary(v job.Verdict, ours map[string]json.RawMessage, warned bool) map[string]json.RawMessage {
+	s := maps.Clone(ours)
+	if s == nil {
+		s = make(map[string]json.RawMessage)
+	}
+	for name, from := range map[string][]string{"energy": {"energy_eV", "total_energy_eV", "potential_energy_eV"}, "band_gap": {"band_gap_eV"}} {
+		i := slices.IndexFunc(from, func(key string) bool { return s[key] != nil })
+		if i >= 0 && s[name] == nil {
+			s[name] = s[from[i]]
+		}
+	}
+	s["status"] = json.RawMessage(`"completed"`)
+	switch {
+	case v == job.NotConverged:
+		s["message"] = json.RawMessage(`"Simulation completed without having converged"`)
+	case warned:
+		s["message"] = json.RawMessage(`"Simulation completed with warnings"`)
+	default:
+		s["message"] = json.RawMessage(`"Simulation completed successfully"`)
+	}
+	return s
 }
 
 // seconds is a number as Python prints it: 3600, 0.5.

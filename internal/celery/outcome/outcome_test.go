@@ -36,11 +36,15 @@ func TestAJobThatGoesOnHasTheStateOfItsTask(t *testing.T) {
 
 func TestASuccessCarriesTheSummaryOfItsResult(t *testing.T) {
 	t.Parallel()
+	said := func(numbers, message string) string {
+		return `{"job_id":"j1","status":"success","summary":{` + numbers + `"message":"Simulation completed ` + message + `","status":"completed"}}`
+	}
 	for result, want := range map[string]string{
-		`{"summary":{"energy_eV":-12.5},"series":[]}`: `{"job_id":"j1","status":"success","summary":{"energy_eV":-12.5}}`,
-		`{"summary":null}`:                            `{"job_id":"j1","status":"success","summary":{}}`,
-		`{}`:                                          `{"job_id":"j1","status":"success","summary":{}}`,
-		``:                                            `{"job_id":"j1","status":"success","summary":{}}`,
+		`{"summary":{"energy_eV":-12.5,"band_gap_eV":1},"series":[]}`:     said(`"band_gap":1,"band_gap_eV":1,"energy":-12.5,"energy_eV":-12.5,`, "successfully"),
+		`{"summary":{"energy":1,"total_energy_eV":2},"warnings":["odd"]}`: `{"job_id":"j1","status":"success","summary":{"energy":1,"message":"Simulation completed with warnings","status":"completed","total_energy_eV":2}}`,
+		`{"summary":null}`: said("", "successfully"),
+		`{}`:               said("", "successfully"),
+		``:                 said("", "successfully"),
 	} {
 		state, value, e := outcome.Of(job.Job{ID: "j1", State: job.Completed}, []byte(result))
 		got, err := json.Marshal(value)
