@@ -28,7 +28,7 @@ const (
 	maxDead = 10_000
 	// pollBusy is how often an empty queue is looked at soon after a message came,
 	// pollIdle later.
-	pollBusy, pollIdle = 4 * time.Millisecond, 20 * time.Millisecond
+	pollBusy, pollIdle = time.Millisecond, 20 * time.Millisecond
 	busyFor            = time.Second
 	// maxTaken bounds how much is taken at once, in bytes: what it is kept as is
 	// some times as large.
