@@ -78,7 +78,7 @@ func (p *platform) live(w words) {
 	mock := func(parameters fields) fields {
 		return w.mock.with(fields{"name": "mock", "priority": 10, "parameters": parameters, "resources": fields{"cores": 1, "memory": "64MB"}})
 	}
-	steps := p.submit(mock(fields{"steps": 4, "step_seconds": 1.2}), "")
+	steps := p.submit(mock(fields{"steps": 5, "step_seconds": 2}), "")
 	dummy := p.submit(w.mock.with(fields{"name": "dummy"}), "?dummy=true")
 	failing := p.submit(mock(fields{"steps": 2, "step_seconds": 0.1, "fail_at_step": 2}).with(fields{"resources": fields{"max_retries": 0}}), "")
 	impossible := p.submit(w.qe.with(fields{"name": "no structure"}), "")

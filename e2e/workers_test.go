@@ -232,7 +232,7 @@ func TestF31_TheClocksOfAWorkerAreElsewhere(t *testing.T) {
 	w.prefix = plain
 	w.start()
 	j := c.ended(limited)
-	if took := j.EndedAt.Sub(j.StartedAt); j.Failure == nil || j.Failure.Code != "walltime" || took < 2*time.Second || took > 60*time.Second {
+	if took := j.EndedAt.Sub(j.StartedAt); j.Failure == nil || j.Failure.Code != "time_limit" || took < 2*time.Second || took > 60*time.Second {
 		t.Errorf("ended after %v: %+v", took, j.Failure)
 	}
 	c.unbroken = []job.ID{whale}

@@ -17,7 +17,7 @@ trap 'rm -f "$log"' EXIT
 status=0
 # Packages run one after another: many tests time real processes on a small machine.
 # Nothing is taken from the cache: it does not know the binary that e2e builds.
-go test -p 1 -count=1 -timeout 15m -v ./... >"$log" 2>&1 || status=$?
+go test -p 1 -count=1 -timeout 20m -v ./... >"$log" 2>&1 || status=$?
 grep -E '^(--- FAIL|FAIL|panic:|ok  )' "$log" || true
 if [ "$status" -ne 0 ]; then
 	printf '\n== output of the tests that failed\n'

@@ -12,7 +12,11 @@ from world import *
 
 
 def unacked():
-    return db.hlen(UNACKED), db.zcard(UNACKED_INDEX)
+    """Both at one moment."""
+    pipe = db.pipeline(transaction=True)
+    pipe.hlen(UNACKED)
+    pipe.zcard(UNACKED_INDEX)
+    return tuple(pipe.execute())
 
 
 def p23_a_message_is_held_until_the_database_has_it():

