@@ -479,6 +479,13 @@ func runs(species []string) (symbols, counts []string) {
 	return symbols, counts
 }
 
+// vectorText is what writeVector writes.
+func vectorText(v Vector) string {
+	var b bytes.Buffer
+	writeVector(&b, v)
+	return b.String()
+}
+
 // writeVector writes three numbers so that reading them gives the same ones:
 // 16 decimals, and more digits where a number is too small for that.
 func writeVector(b *bytes.Buffer, v Vector) {
