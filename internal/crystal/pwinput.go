@@ -1,6 +1,7 @@
 package crystal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,6 +22,8 @@ func ReadPWInput(data []byte) (s *Structure, warnings []string, err error) {
 	r := &pwReader{lines: lines{rest: text}, system: map[string]pwValue{}, buf: make([]word, 0, maxPWWords)}
 	r.read()
 	s = r.structure()
+	// The cards are judged when all of them are known, after their lines.
+	slices.SortStableFunc(r.ps.list, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 	if err := r.ps.err(); err != nil {
 		return nil, nil, err
 	}
@@ -66,6 +69,7 @@ type pwValue struct {
 // pwCard is the head of a card.
 type pwCard struct {
 	line   int // 0 when the card is absent
+	column int // of the option
 	option string
 }
 
@@ -115,11 +119,12 @@ func (r *pwReader) card(line string, w []word) bool {
 		return false
 	}
 	name := cardName(w[0].text)
-	option := strings.ToLower(strings.Trim(line[w[0].column-1+len(name):], " \t{}()"))
+	rest := strings.TrimLeft(line[w[0].column-1+len(name):], " \t{(")
+	option := strings.ToLower(strings.TrimRight(rest, " \t})"))
 	if end := strings.IndexAny(option, " \t=)}"); end >= 0 {
 		option = option[:end]
 	}
-	head := pwCard{line: r.n, option: option}
+	head := pwCard{line: r.n, column: len(line) - len(rest) + 1, option: option}
 	switch strings.ToUpper(name) {
 	case "CELL_PARAMETERS":
 		r.cell, r.vectors = head, nil
@@ -272,10 +277,10 @@ func (r *pwReader) positionUnit(s *Structure, alat float64) float64 {
 		}
 		return alat
 	case "crystal_sg":
-		r.ps.at(r.atoms.line, 0, "the positions are those of a space group (crystal_sg), which needs a table of groups")
+		r.ps.at(r.atoms.line, r.atoms.column, "the positions are those of a space group (crystal_sg), which needs a table of groups")
 		r.ps.fix("list all atoms of the cell")
 	default:
-		r.ps.at(r.atoms.line, 0, "%s is not a unit of ATOMIC_POSITIONS", quote(r.atoms.option))
+		r.ps.at(r.atoms.line, r.atoms.column, "%s is not a unit of ATOMIC_POSITIONS", quote(r.atoms.option))
 		r.ps.fix("use alat, bohr, angstrom or crystal")
 	}
 	return 1
@@ -326,7 +331,7 @@ func (r *pwReader) cellParameters(m *Matrix, alat float64) float64 {
 			r.ps.at(r.cell.line, 0, "the cell is in alat, which is not given: celldm(1) and A are missing")
 		}
 	default:
-		r.ps.at(r.cell.line, 0, "%s is not a unit of CELL_PARAMETERS", quote(r.cell.option))
+		r.ps.at(r.cell.line, r.cell.column, "%s is not a unit of CELL_PARAMETERS", quote(r.cell.option))
 		r.ps.fix("use alat, bohr or angstrom")
 	}
 	for k := range m {
