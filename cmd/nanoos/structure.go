@@ -63,9 +63,19 @@ type cellDescription struct {
 	Periodic [3]bool `json:"pbc"`
 }
 
+// primitiveDescription is the primitive cell as --primitive writes it, and the
+// band path in its reciprocal vectors.
 type primitiveDescription struct {
-	NAtoms int     `json:"n_atoms"`
-	Volume float64 `json:"volume_A3"`
+	NAtoms  int              `json:"n_atoms"`
+	Volume  float64          `json:"volume_A3"`
+	Lattice crystal.Matrix   `json:"lattice"`
+	Path    *pathDescription `json:"band_path,omitempty"`
+}
+
+type pathDescription struct {
+	Bravais string                    `json:"bravais_lattice"`
+	Points  map[string]crystal.Vector `json:"points"`
+	Lines   [][]string                `json:"lines"`
 }
 
 type contactDescription struct {
@@ -197,7 +207,11 @@ func describeStructure(file string, s *crystal.Structure, spacing, tolerance flo
 		doc.Warnings = append(doc.Warnings, err.Error())
 		return doc, nil
 	}
-	doc.Primitive = &primitiveDescription{primitive.NAtoms(), primitive.Volume()}
+	doc.Primitive = &primitiveDescription{NAtoms: primitive.NAtoms(), Volume: primitive.Volume(), Lattice: *primitive.Lattice}
+	// Not every lattice has a path; one without it is described all the same.
+	if path, err := primitive.BandPath(tolerance); err == nil {
+		doc.Primitive.Path = &pathDescription{path.Lattice, path.Points, path.Lines}
+	}
 	return doc, nil
 }
 
@@ -235,6 +249,13 @@ func (a *app) showStructure(doc *structureDescription) error {
 			value = fmt.Sprintf("%d atoms, %.4f %s", p.NAtoms, p.Volume, c.unit("Å³"))
 		}
 		fields = append(fields, field{name: "primitive", value: value})
+		if path := p.Path; path != nil {
+			lines := make([]string, len(path.Lines))
+			for i, line := range path.Lines {
+				lines[i] = strings.Join(line, "-")
+			}
+			fields = append(fields, field{name: "band path", value: strings.Join(lines, "|") + " (" + path.Bravais + ")"})
+		}
 	}
 	if n := doc.Nearest; n != nil {
 		fields = append(fields, field{name: "nearest", value: contactWords(c, *n)})
