@@ -12,11 +12,12 @@ import (
 type Format string
 
 // Formats are those that Read and Write know, in the order of messages.
-var Formats = [...]Format{POSCAR, CIF, XYZ, LAMMPSData, XSF, PWInput, JSON, Pymatgen, ASE}
+var Formats = [...]Format{POSCAR, POSCAR4, CIF, XYZ, LAMMPSData, XSF, PWInput, JSON, Pymatgen, ASE}
 
 // The formats; the last three are written as JSON.
 const (
 	POSCAR     Format = "poscar"
+	POSCAR4    Format = "poscar4" // as VASP 4 writes it; read as POSCAR
 	CIF        Format = "cif"
 	XYZ        Format = "xyz" // plain and extended
 	LAMMPSData Format = "lammps-data"
@@ -34,6 +35,8 @@ func ParseFormat(s string) (Format, error) {
 		return "", nil
 	case "poscar", "contcar", "vasp":
 		return POSCAR, nil
+	case "poscar4", "vasp4":
+		return POSCAR4, nil
 	case "cif":
 		return CIF, nil
 	case "xyz", "extxyz":
@@ -92,7 +95,7 @@ func read(name string, data []byte, format string) (s *Structure, warnings []str
 		f = formatOfContent(data)
 	}
 	switch f {
-	case POSCAR:
+	case POSCAR, POSCAR4:
 		return ReadPOSCAR(data)
 	case CIF:
 		return ReadCIF(data)

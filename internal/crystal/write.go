@@ -10,6 +10,8 @@ func Write(s *Structure, f Format) ([]byte, error) {
 	switch f {
 	case POSCAR:
 		return WritePOSCAR(s)
+	case POSCAR4:
+		return WritePOSCAR4(s)
 	case CIF:
 		return WriteCIF(s)
 	case XYZ:
@@ -56,7 +58,7 @@ type kept struct{ pbc, labels, magmoms, fixed, velocities bool }
 // keeps says what a format has a place for beside cell, species and positions.
 func (f Format) keeps(s *Structure) kept {
 	switch f {
-	case POSCAR:
+	case POSCAR, POSCAR4:
 		return kept{fixed: true, velocities: true}
 	case XYZ, JSON, Pymatgen:
 		return kept{true, true, true, true, true}

@@ -101,18 +101,22 @@ func (r *xsfReader) keyword(w []word) error {
 		r.dimension()
 	case name == "PRIMVEC":
 		r.primvec()
-	case name == "CONVVEC":
+	case name == "CONVVEC", name == "RECIP-PRIMVEC", name == "RECIP-CONVVEC":
 		for range 3 {
 			r.line()
 		}
 	case name == "PRIMCOORD":
-		return r.primcoord()
+		return r.coordinates(r.s.Positions == nil)
+	case name == "CONVCOORD":
+		return r.coordinates(false)
 	case name == "ATOMS":
 		r.finite = true
 		r.atoms()
 	case strings.HasPrefix(name, "BEGIN_"):
 		r.skipBlock(name)
-	case r.s.Positions == nil:
+	case len(w) >= 4 && r.s.Positions != nil && isXSFAtom(w[0].text):
+		return failf(r.n, w[0].column, "there are more atoms than their number says, or than the %d allowed", MaxSites)
+	default:
 		return failf(r.n, w[0].column, "%s is not a keyword of XSF", quote(w[0].text))
 	}
 	return nil
@@ -152,9 +156,9 @@ func (r *xsfReader) primvec() {
 	}
 }
 
-// primcoord reads the number of atoms and the atoms. Those of later frames are
-// passed over.
-func (r *xsfReader) primcoord() error {
+// coordinates reads the number of atoms and the atoms. Those of later frames and
+// of the conventional cell are passed over.
+func (r *xsfReader) coordinates(wanted bool) error {
 	w, ok := r.line()
 	if !ok {
 		return failf(r.n, 0, "the file ends before the number of atoms")
@@ -168,14 +172,13 @@ func (r *xsfReader) primcoord() error {
 	case n > len(r.rest)/7+1: // the shortest line is "1 0 0 0" without its end
 		return failf(r.n, w[0].column, "the file is too short for %d atoms", n)
 	}
-	first := r.s.Positions == nil
 	for i := range n {
 		w, ok := r.line()
 		if !ok {
 			r.ps.at(r.n, 0, "atom %d of %d is missing", i+1, n)
 			return nil
 		}
-		if first {
+		if wanted {
 			r.site(w)
 		}
 	}

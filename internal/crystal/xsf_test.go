@@ -75,6 +75,8 @@ func TestXSFFaultsHaveTheirLines(t *testing.T) {
 		{cell + "PRIMCOORD\n2 1\n1 0 0 0\n", "atom 2 of 2 is missing", 8},
 		{cell + "PRIMCOORD\n2 1\nXx 0 0 0\n1 0 nan 0\n", `"Xx" is not an element`, 8},
 		{cell + "PRIMCOORD\n2 1\nXx 0 0 0\n1 0 nan 0\n", `"nan" is not a finite number`, 9},
+		{cell + "PRIMCOORD\n1 1\n1 0 0 0\n1 1 0 0\n", "more atoms than their number says", 9},
+		{cell + "PRIMCOORD\n1 1\n1 0 0 0\nGRID\n", "is not a keyword of XSF", 9},
 		{cell + "PRIMCOORD\n2 1\n1 0 0 0\n1 3 0 0\n", "0.000 Å apart", 9},
 	} {
 		refuse(t, "xsf", bad.text, bad.words, bad.line)
