@@ -122,7 +122,7 @@ nanoos submit pw.in --cores 4 --follow`,
 			root.AddCommand(c)
 		}
 	}
-	add(groupStart, newRunCommand(a), newUpCommand(a), newSubmitCommand(a), newParseCommand(a), newDoctorCommand(a))
+	add(groupStart, newRunCommand(a), newUpCommand(a), newSubmitCommand(a), newParseCommand(a), newStructureNoun(a), newDoctorCommand(a))
 	add(groupJobs, jobCommands(a)...)
 	add(groupJobs, newTopCommand(a), newJobNoun(a))
 	add(groupSite, newStatusCommand(a), newQueueNoun(a), newWorkerCommand(a), newServerCommand(a), newTokenNoun(a), newEngineNoun(a))

@@ -33,7 +33,7 @@ type JobRequest struct {
 // StructureInput is an inline structure, or the text of a structure file.
 type StructureInput struct {
 	crystal.Structure
-	Format string `json:"format,omitempty" doc:"cif, poscar, xyz, lammps-data or json; absent: recognised."`
+	Format string `json:"format,omitempty" doc:"poscar, cif, xyz, lammps-data, xsf, pw-in, json, pymatgen or ase; absent: recognised."`
 	Name   string `json:"name,omitempty" doc:"Of the file, for messages and to recognise its format."`
 	Text   string `json:"text,omitempty" doc:"The structure file, instead of sites."`
 }

@@ -518,7 +518,7 @@ func short(s string) string {
 // not repeat cannot be written.
 func WriteCIF(s *Structure) ([]byte, error) {
 	if s.Lattice == nil {
-		return nil, fmt.Errorf("write CIF of %s: the structure has no lattice", s.Formula())
+		return nil, fmt.Errorf("write CIF of %s: %w", s.Formula(), errNoLattice)
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "data_%s\n", s.Formula())

@@ -1,7 +1,8 @@
 // Package crystal knows lattices, sites, units and structure files, and gives a
-// structure one canonical hash. It reads and writes POSCAR, CIF and extended
-// XYZ, and reads LAMMPS data. It does not search for symmetry and has no table
-// of space groups: it applies the operations that a file lists.
+// structure one canonical hash. It reads and writes POSCAR, CIF, extended XYZ,
+// LAMMPS data, XSF, inputs of pw.x, and the JSON of pymatgen and of ASE. It
+// finds translations and the lattice that they make, but has no table of space
+// groups: it applies the operations that a file lists.
 //
 // A reader returns a structure that is valid, or a *ParseError with the line of
 // every fault: never a panic, a value that the file does not hold without a

@@ -109,7 +109,8 @@ func TestReadRecognisesTheFormatByNameAndByContent(t *testing.T) {
 
 func TestEveryFormatRefusesWhatIsNoText(t *testing.T) {
 	t.Parallel()
-	for _, format := range []string{"poscar", "cif", "xyz", "lammps-data", "json"} {
+	for _, f := range crystal.Formats {
+		format := string(f)
 		refuse(t, format, "", "the file is empty", 1)
 		refuse(t, format, " \r\n\t\n", "the file is empty", 1)
 		refuse(t, format, "a\nb\x00c", "zero byte", 2)
@@ -135,7 +136,8 @@ func TestLineEndsAndByteOrderMarksDoNotMatter(t *testing.T) {
 }
 
 var writers = map[string]func(*crystal.Structure) ([]byte, error){
-	"poscar": crystal.WritePOSCAR, "cif": crystal.WriteCIF, "xyz": crystal.WriteXYZ,
+	"poscar": crystal.WritePOSCAR, "cif": crystal.WriteCIF, "xyz": crystal.WriteXYZ, "xsf": crystal.WriteXSF,
+	"pw-in": crystal.WritePWInput, "lammps-data": crystal.WriteLAMMPSData, "pymatgen": crystal.WritePymatgen, "ase": crystal.WriteASE,
 }
 
 func TestXYZKeepsAllThatAStructureHolds(t *testing.T) {
@@ -165,6 +167,20 @@ func TestPOSCARKeepsPositionsFlagsAndVelocities(t *testing.T) {
 		back := written(t, s, crystal.WritePOSCAR, "poscar")
 		s.Labels, s.Magmoms = nil, nil
 		if d := cmp.Diff(s, back); d != "" {
+			t.Fatal(d)
+		}
+	})
+}
+
+func TestPOSCAROfVASP4KeepsWhatThatOfVASP5Does(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := repeating(t)
+		if s.Lattice == nil {
+			return
+		}
+		want, got := written(t, s, crystal.WritePOSCAR, "poscar"), written(t, s, crystal.WritePOSCAR4, "poscar4")
+		if d := cmp.Diff(want, got); d != "" {
 			t.Fatal(d)
 		}
 	})
@@ -256,7 +272,7 @@ func sound(t *testing.T, s *crystal.Structure, err error) {
 }
 
 func FuzzRead(f *testing.F) {
-	addSeeds(f, poscarSeed, cifSeed, xyzSeed, lammpsSeed, jsonSeed)
+	addSeeds(f, poscarSeed, cifSeed, xyzSeed, lammpsSeed, jsonSeed, xsfSeed, pwSeed, pymatgenSeed, aseSeed)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, _, err := crystal.Read("file", data, "")
 		sound(t, s, err)
@@ -282,5 +298,50 @@ func BenchmarkRead(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func TestLossesNamesWhatAFormatHasNoPlaceFor(t *testing.T) {
+	t.Parallel()
+	s := &crystal.Structure{
+		Lattice: &crystal.Matrix{{4, 0, 0}, {0, 4, 0}, {0, 0, 12}}, PBC: &[3]bool{true, true, false}, Species: []string{"Fe"}, Positions: []crystal.Vector{{}},
+		Labels: []string{"Fe_up"}, Magmoms: []float64{2}, Fixed: [][3]bool{{true, true, true}}, Velocities: []crystal.Vector{{0.1, 0, 0}},
+	}
+	for f, want := range map[crystal.Format]string{
+		crystal.POSCAR: "the directions that do not repeat, labels, magnetic moments", crystal.CIF: "the directions that do not repeat, labels, magnetic moments, fixed coordinates, velocities",
+		crystal.XYZ: "", crystal.JSON: "", crystal.Pymatgen: "", crystal.ASE: "labels, velocities", crystal.XSF: "labels, magnetic moments, fixed coordinates, velocities",
+		crystal.PWInput: "the directions that do not repeat, labels, magnetic moments, velocities", crystal.LAMMPSData: "the directions that do not repeat, labels, magnetic moments, fixed coordinates",
+	} {
+		if got := strings.Join(f.Losses(s), ", "); got != want {
+			t.Errorf("%s loses %q, want %q", f, got, want)
+		}
+		if lost := f.Losses(silicon()); lost != nil {
+			t.Errorf("%s loses %v of plain silicon", f, lost)
+		}
+	}
+}
+
+func TestWriteAndReadAreInversesInEveryFormat(t *testing.T) {
+	t.Parallel()
+	for _, f := range crystal.Formats {
+		text, err := crystal.Write(silicon(), f)
+		if err != nil {
+			t.Errorf("%s: %v", f, err)
+			continue
+		}
+		for _, format := range []string{"", string(f)} { // told by content, and by name
+			s, warnings, err := crystal.Read("", text, format)
+			old := f == crystal.POSCAR4 // which says that its symbols are a comment
+			if err != nil || (len(warnings) == 1) != old {
+				t.Errorf("%s as %q: %v %v", f, format, err, warnings)
+				continue
+			}
+			if math.Abs(s.Volume()-silicon().Volume()) > 1e-6 || s.Formula() != "Si2" {
+				t.Errorf("%s: %+v", f, s)
+			}
+		}
+	}
+	if _, err := crystal.Write(silicon(), "pdb"); err == nil {
+		t.Error("an unknown format is written")
 	}
 }

@@ -7,13 +7,67 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 )
+
+// ReadJSON reads a structure in its own JSON form, or in that of pymatgen or of
+// ASE, told apart by their fields.
+func ReadJSON(data []byte) (s *Structure, warnings []string, err error) {
+	switch jsonDialect(data) {
+	case Pymatgen:
+		return ReadPymatgen(data)
+	case ASE:
+		return ReadASE(data)
+	}
+	s, err = ParseJSON(data)
+	return s, nil, err
+}
+
+// jsonDialect goes by the first field that only one of the forms has; text that
+// is no such object is left to the reader of our own form.
+func jsonDialect(data []byte) Format {
+	r, err := newJSONReader(data)
+	if err != nil {
+		return JSON
+	}
+	found := JSON
+	stop := errors.New("the form is known")
+	_ = r.whole(func(name string) error {
+		t, err := r.token()
+		if err != nil {
+			return err
+		}
+		_, row := strconv.Atoi(name)
+		switch {
+		case name == "@module", name == "@class", name == "sites", name == "lattice" && t == json.Delim('{'):
+			found = Pymatgen
+		case name == "numbers", name == "cell", name == "ids", name == "nextid", name == "__ase_objtype__", row == nil:
+			found = ASE
+		case slices.Contains(jsonFields[:], name):
+		default:
+			return r.skip(t)
+		}
+		return stop
+	})
+	return found
+}
 
 // ParseJSON reads the JSON form of a Structure strictly: a field that does not
 // exist, a field given twice, a value of the wrong kind and a structure that is
 // not valid are errors, all reported at once with their paths.
 func ParseJSON(data []byte) (*Structure, error) {
+	r, err := newJSONReader(data)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.structure(); err != nil {
+		return nil, err
+	}
+	return r.finish()
+}
+
+func newJSONReader(data []byte) (*jsonReader, error) {
 	text, err := open(data, "JSON")
 	if err != nil {
 		return nil, err
@@ -21,9 +75,11 @@ func ParseJSON(data []byte) (*Structure, error) {
 	r := &jsonReader{text: []byte(text), s: &Structure{}}
 	r.dec = json.NewDecoder(bytes.NewReader(r.text))
 	r.dec.UseNumber()
-	if err := r.structure(); err != nil {
-		return nil, err
-	}
+	return r, nil
+}
+
+// finish validates what was read.
+func (r *jsonReader) finish() (*Structure, error) {
 	if !r.ps.any() {
 		for _, p := range r.s.Validate() {
 			r.ps.add(p)
@@ -54,36 +110,16 @@ var jsonFields = [...]string{"lattice", "pbc", "species", "positions", "cartesia
 const maxJSONDepth = 100
 
 func (r *jsonReader) structure() error {
-	t, err := r.token()
-	if err != nil {
-		return err
-	}
-	if t != json.Delim('{') {
-		return failf(1, 1, "a structure is a JSON object, not %s", kind(t))
-	}
 	seen := map[string]bool{}
-	for r.dec.More() {
-		t, err := r.token()
-		if err != nil {
-			return err
-		}
-		name, _ := t.(string)
+	err := r.whole(func(name string) error {
 		if seen[name] {
 			r.wrong(fieldPath(name), "the field is given twice")
 		}
 		seen[name] = true
-		if err := r.value(name); err != nil {
-			return err
-		}
-		if r.ps.omitted > 0 {
-			return r.ps.err()
-		}
-	}
-	if _, err := r.token(); err != nil {
+		return r.value(name)
+	})
+	if err != nil {
 		return err
-	}
-	if _, err := r.dec.Token(); !errors.Is(err, io.EOF) {
-		return r.syntax(errors.New("there is more text after the structure"))
 	}
 	for _, name := range []string{"species", "positions"} {
 		if !seen[name] {
@@ -91,6 +127,61 @@ func (r *jsonReader) structure() error {
 		}
 	}
 	return nil
+}
+
+// whole reads the text as one object; field reads the value of each name.
+func (r *jsonReader) whole(field func(name string) error) error {
+	t, err := r.token()
+	if err != nil {
+		return err
+	}
+	if t != json.Delim('{') {
+		return failf(1, 1, "a structure is a JSON object, not %s", kind(t))
+	}
+	if err := r.fields(field); err != nil {
+		return err
+	}
+	if _, err := r.dec.Token(); !errors.Is(err, io.EOF) {
+		return r.syntax(errors.New("there is more text after the structure"))
+	}
+	return nil
+}
+
+// fields reads the rest of an object whose brace was read.
+func (r *jsonReader) fields(field func(name string) error) error {
+	for r.dec.More() {
+		t, err := r.token()
+		if err != nil {
+			return err
+		}
+		name, _ := t.(string)
+		if err := field(name); err != nil {
+			return err
+		}
+		if r.ps.omitted > 0 {
+			return r.ps.err()
+		}
+	}
+	_, err := r.token()
+	return err
+}
+
+// object reads the fields of an object, if it is one; null is an empty one.
+func (r *jsonReader) object(t json.Token, at jsonPath, field func(name string, t json.Token, at jsonPath) error) error {
+	switch t {
+	case nil:
+		return nil
+	case json.Delim('{'):
+		return r.fields(func(name string) error {
+			t, err := r.token()
+			if err != nil {
+				return err
+			}
+			return field(name, t, at.part(name))
+		})
+	}
+	r.wrong(at, "an object is needed, not %s", kind(t))
+	return r.skip(t)
 }
 
 func (r *jsonReader) value(name string) error {
@@ -320,18 +411,28 @@ func (r *jsonReader) place() (line, column int) {
 	return 1 + bytes.Count(before, []byte("\n")), len(before) - bytes.LastIndexByte(before, '\n')
 }
 
-// jsonPath is a field, an entry of its list, or an entry of that.
+// jsonPath is a field, an entry of its list, a part of that, and so on.
 type jsonPath struct {
-	name  string
-	depth int
-	index [2]int
+	name   string
+	depth  int
+	index  [4]int
+	member string // after the first entries, as in sites[3].abc[0]
+	before int    // how many entries stand before the member
 }
 
 func fieldPath(name string) jsonPath { return jsonPath{name: name} }
 
 func (p jsonPath) entry(i int) jsonPath {
-	p.index[p.depth] = i
-	p.depth++
+	if p.depth < len(p.index) {
+		p.index[p.depth] = i
+		p.depth++
+	}
+	return p
+}
+
+// part is a field of an entry.
+func (p jsonPath) part(name string) jsonPath {
+	p.member, p.before = name, p.depth
 	return p
 }
 
@@ -342,8 +443,14 @@ func (p jsonPath) String() string {
 	if len(s) > maxLabel || !printable(s) {
 		s = quote(s)
 	}
-	for _, i := range p.index[:p.depth] {
+	for n, i := range p.index[:p.depth] {
+		if p.member != "" && n == p.before {
+			s += "." + p.member
+		}
 		s += fmt.Sprintf("[%d]", i)
+	}
+	if p.member != "" && p.before == p.depth {
+		s += "." + p.member
 	}
 	return s
 }

@@ -427,17 +427,31 @@ func scanIndex(path, field string, index *int) bool {
 // order: an element that comes back is named again. Labels, moments and the
 // directions that do not repeat cannot be written.
 func WritePOSCAR(s *Structure) ([]byte, error) {
+	symbols, _ := runs(s.Species)
+	return s.writePOSCAR(s.Formula(), strings.Join(symbols, " ")+"\n")
+}
+
+// WritePOSCAR4 is WritePOSCAR for VASP 4, which has no line of symbols: they
+// become the comment on top.
+func WritePOSCAR4(s *Structure) ([]byte, error) {
+	symbols, _ := runs(s.Species)
+	return s.writePOSCAR(strings.Join(symbols, " "), "")
+}
+
+// writePOSCAR writes the comment as the first line, and the line of symbols
+// where VASP 5 has it.
+func (s *Structure) writePOSCAR(comment, named string) ([]byte, error) {
 	if s.Lattice == nil {
-		return nil, fmt.Errorf("write POSCAR of %s: the structure has no lattice", s.Formula())
+		return nil, fmt.Errorf("write POSCAR of %s: %w", s.Formula(), errNoLattice)
 	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s\n1.0\n", s.Formula())
+	fmt.Fprintf(&b, "%s\n1.0\n", comment)
 	for _, v := range s.Lattice {
 		writeVector(&b, v)
 		b.WriteByte('\n')
 	}
-	symbols, counts := runs(s.Species)
-	b.WriteString(strings.Join(symbols, " ") + "\n" + strings.Join(counts, " ") + "\n")
+	_, counts := runs(s.Species)
+	b.WriteString(named + strings.Join(counts, " ") + "\n")
 	if s.Fixed != nil {
 		b.WriteString("Selective dynamics\n")
 	}
@@ -477,6 +491,13 @@ func runs(species []string) (symbols, counts []string) {
 		i = j
 	}
 	return symbols, counts
+}
+
+// vectorText is what writeVector writes.
+func vectorText(v Vector) string {
+	var b bytes.Buffer
+	writeVector(&b, v)
+	return b.String()
 }
 
 // writeVector writes three numbers so that reading them gives the same ones:

@@ -18,7 +18,7 @@ func (r *rawDeck) readCell() *crystal.Matrix {
 	}
 	celldm, lengths := r.celldm(int(ibrav))
 	if ibrav != 0 {
-		m, err := bravais(int(ibrav), celldm)
+		m, err := crystal.Bravais(int(ibrav), celldm)
 		if err != nil {
 			d.problem(at.line, err.Error(), fmt.Sprintf("ibrav is %g", ibrav), "correct it, or set ibrav = 0 and give CELL_PARAMETERS")
 			return nil
