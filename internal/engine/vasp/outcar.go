@@ -380,7 +380,7 @@ func (o *outcar) ions(text []byte) {
 	_, rest, _ := bytes.Cut(text, []byte{'='})
 	o.r.species = o.r.species[:0]
 	for i, n := range numbers(rest, nil) {
-		if i >= len(kinds) || !(n >= 1) || len(o.r.species)+int(min(n, crystal.MaxSites)) > crystal.MaxSites || o.r.nions > 0 && int(n) > o.r.nions {
+		if i >= len(kinds) || !(n >= 1 && n <= float64(crystal.MaxSites-len(o.r.species))) {
 			o.r.species = nil
 			return
 		}
