@@ -11,7 +11,9 @@ import (
 // in -1.234-5.678, and fills a field that is too narrow with stars, which read
 // as NaN like the word itself.
 func number(b []byte) (v float64, rest []byte, ok bool) {
-	b = bytes.TrimLeft(b, " \t,")
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t' || b[0] == ',') {
+		b = b[1:]
+	}
 	if len(b) == 0 {
 		return 0, b, false
 	}
@@ -22,11 +24,12 @@ func number(b []byte) (v float64, rest []byte, ok bool) {
 	if b[0] == '+' || b[0] == '-' {
 		i = 1
 	}
-	if word, n := notFinite(b[i:]); n > 0 {
+	if i < len(b) && b[i] > '9' {
+		word, n := notFinite(b[i:])
 		if b[0] == '-' {
 			word = -word
 		}
-		return word, b[i+n:], true
+		return word, b[i+n:], n > 0
 	}
 	digits := 0
 	for ; i < len(b) && (isDigit(b[i]) || b[i] == '.'); i++ {
@@ -38,6 +41,10 @@ func number(b []byte) (v float64, rest []byte, ok bool) {
 		return 0, b, false
 	}
 	mantissa := b[:i]
+	if i == len(b) || b[i] == ' ' {
+		v, ok = parseFloat(mantissa)
+		return v, b[i:], ok
+	}
 	exponent, n := exponent(b[i:])
 	if exponent == nil {
 		v, ok = parseFloat(mantissa)

@@ -140,7 +140,7 @@ func (v *vasprun) begin(tag []byte) {
 		return
 	}
 	f.section = v.enter(parent, f.name, tag)
-	if (f.name == "i" || f.name == "v" && parent != secForces && parent != secPositions) && parent != secSkip {
+	if f.name == "i" && parent != secSkip {
 		f.attr = string(attribute(tag, `name="`))
 	}
 	v.stack = append(v.stack, f)
