@@ -1,6 +1,7 @@
 package vasp
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
@@ -126,7 +127,7 @@ func (d *dossier) byStop(s *engine.Summary) (engine.Outcome, *job.Failure) {
 		return "", nil // it came to the goal at the same time
 	}
 	s.ConvergedElec, s.ConvergedIonic = nil, nil
-	evidence := job.Evidence{File: "OUTCAR", Line: r.stopLine, Text: r.stopped}
+	evidence := job.Evidence{File: cmp.Or(r.stopFile, r.file), Line: r.stopLine, Text: cmp.Or(r.stopped, plural(r.steps, "ionic step"))}
 	if soft {
 		return engine.TimeLimitGraceful, failure(engine.TimeLimitGraceful, "time_limit", "the time limit came before the end; VASP saved its state", "raise resources.walltime, or continue from CONTCAR", evidence)
 	}
@@ -199,7 +200,9 @@ func (d *dossier) byLines(s *engine.Summary) (engine.Outcome, *job.Failure) {
 	if unfinished {
 		return engine.Killed, failure(engine.Killed, "output_incomplete", "the output ends before the run's own end, or the files that tell of it are not here", "name vasprun.xml or OUTCAR too", job.Evidence{File: d.main.file, Text: plural(d.main.steps, "ionic step") + " complete"})
 	}
-	s.ConvergedElec = new(true)
+	if d.set.ediff != nil {
+		s.ConvergedElec = new(true)
+	}
 	d.warn(warnNoEnd, "the files here do not say how the program ended", "name vasprun.xml or OUTCAR too")
 	return "", nil
 }

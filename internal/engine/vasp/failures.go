@@ -60,6 +60,7 @@ var diagnoses = []diagnosis{
 	{"ERROR in EDDIAG", engine.RecoverableError, "eddiag", "the dense diagonalisation (EDDIAG) failed", "set ALGO = Normal, then Exact", false},
 	{"PZSTEIN parameter number", engine.RecoverableError, "pssyevx", "the parallel diagonalisation failed", fixDiagonal, false},
 	{"gradient is not orthogonal", engine.RecoverableError, "grad_not_orth", "the gradient is not orthogonal", "set ALGO = Fast or Normal", false},
+	{"lattice vectors is very long (>50 A), but AMIN", engine.RecoverableError, "amin", "the cell is long, and the mixing of densities may slosh", "set AMIN = 0.01", true},
 	{"WARNING: CNORMN", engine.RecoverableError, "cnormn", "the norm of the wavefunctions is wrong", fixDiagonal, true},
 	{"can't reach specified precision", engine.RecoverableError, "denmp", "the Fermi energy was not found", "raise SIGMA, or use more k-points", true},
 

@@ -133,7 +133,9 @@ type messages struct {
 	version string
 	// accuracy is the farewell of a relaxation that converged.
 	accuracy bool
-	boxed    bool // an ERROR box, after which VASP ends
+	stopped  job.Evidence // it was asked to stop
+	above    []byte       // the line before, within a box
+	boxed    bool         // an ERROR box, after which VASP ends
 	box      job.Evidence
 }
 
@@ -184,7 +186,19 @@ func (m *messages) line(name string, n int, line []byte) {
 		}
 		return
 	}
-	if d := diagnosisOf(text); d != nil && !m.seen[d] {
+	if bytes.Contains(text, []byte("stop encountered!")) {
+		m.stopped = job.Evidence{File: name, Line: n, Text: clip(text)}
+		return
+	}
+	d := diagnosisOf(text)
+	if d == nil && line[0] == '|' && len(m.above) > 0 {
+		// A box breaks its lines anywhere.
+		d = diagnosisOf(append(append(m.above, ' '), text...))
+	}
+	if m.above = m.above[:0]; line[0] == '|' {
+		m.above = append(m.above, text...)
+	}
+	if d != nil && !m.seen[d] {
 		if m.seen == nil {
 			m.seen = map[*diagnosis]bool{}
 		}

@@ -96,6 +96,8 @@ func (o *outcar) rule(text []byte) {
 		}
 	case bytes.Contains(text, []byte("EDIFF was not reached")):
 		o.now.denied = true
+	case bytes.Contains(text, []byte("stop encountered!")) || bytes.Contains(text, []byte("hard stop was set")):
+		o.r.stopped, o.r.stopLine = clip(bytes.Trim(text, "- ")), o.lineNo
 	}
 }
 

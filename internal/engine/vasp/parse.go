@@ -222,7 +222,7 @@ func (d *dossier) borrow() {
 			m.initial = r.initial
 		}
 		if r.stopped != "" && m.stopped == "" {
-			m.stopped, m.stopLine = r.stopped, r.stopLine
+			m.stopped, m.stopFile, m.stopLine = r.stopped, r.file, r.stopLine
 		}
 		m.accuracy = m.accuracy || r.accuracy
 		if r.steps == m.steps && r.steps > 0 {
@@ -230,6 +230,9 @@ func (d *dossier) borrow() {
 		}
 	}
 	m.accuracy = m.accuracy || d.said.accuracy
+	if e := d.said.stopped; e.Text != "" && m.stopped == "" {
+		m.stopped, m.stopFile, m.stopLine = e.Text, e.File, e.Line
+	}
 	if m.version == "" {
 		m.version = d.said.version
 	}

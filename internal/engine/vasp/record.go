@@ -43,6 +43,7 @@ type record struct {
 	damaged  bool
 	accuracy bool // "reached required accuracy"
 	stopped  string
+	stopFile string // "" is file
 	stopLine int
 
 	bands *bands

@@ -59,17 +59,20 @@ func (*VASP) Recognise(files fs.FS) float64 {
 	case f.oszicar != "" && isOSZICAR(engine.Head(files, f.oszicar, headSize)):
 		return 0.95
 	}
+	named := false
 	for _, name := range f.outputs {
-		if isOutput(engine.Head(files, name, headSize)) {
+		head := engine.Head(files, name, headSize)
+		if isOutput(head) {
 			return 0.9
 		}
+		named = named || bytes.Contains(head, []byte("vasp"))
 	}
 	switch {
 	case f.xml != "" || f.outcar != "" || f.oszicar != "":
 		return 0.6 // empty or broken, under a name that VASP alone uses
 	case f.incar != "" && f.poscar != "":
 		return 0.5
-	case f.incar != "" || f.contcar != "" || f.kpoints != "":
+	case named || f.incar != "" || f.contcar != "" || f.kpoints != "":
 		return 0.2
 	}
 	return 0
