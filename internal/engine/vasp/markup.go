@@ -2,7 +2,6 @@ package vasp
 
 import (
 	"bytes"
-	"errors"
 	"io"
 )
 
@@ -66,14 +65,6 @@ func (m *markup) fill() {
 			return
 		}
 	}
-}
-
-// failed is the error of the source, if it was not its end.
-func (m *markup) failed() error {
-	if errors.Is(m.ended, io.EOF) {
-		return nil
-	}
-	return m.ended
 }
 
 // tagName is the name in a tag: of "v type=..." it is "v".

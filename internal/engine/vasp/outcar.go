@@ -54,7 +54,6 @@ func readOUTCAR(name string, src io.Reader) (*outcar, error) {
 	o.flush()
 	o.r.partial = o.now
 	o.r.closed = o.timing
-	o.r.damaged = !o.timing
 	return o, nil
 }
 
@@ -365,7 +364,7 @@ func (o *outcar) tag(text []byte) bool {
 		return false
 	}
 	switch key := string(bytes.TrimSpace(name)); key {
-	case "NELM", "NSW", "IBRION", "ISPIN", "ISIF", "ICHARG", "EDIFF", "EDIFFG", "NELECT", "LNONCOLLINEAR", "LSORBIT", "LEPSILON", "LRPA", "ALGO":
+	case "NELM", "NSW", "IBRION", "ISPIN", "ICHARG", "EDIFF", "EDIFFG", "NELECT", "LNONCOLLINEAR", "LSORBIT", "LEPSILON", "LRPA", "ALGO":
 		value, _, _ = bytes.Cut(value, []byte{';'})
 		o.r.set.take(key, value)
 		return true

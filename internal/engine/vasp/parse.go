@@ -19,6 +19,7 @@ const (
 	warnNoEnd    = "end_not_seen"
 	warnMessage  = "message"
 	warnPositive = "positive_energy"
+	warnDamaged  = "output_damaged"
 	warnCut      = "structure_unknown"
 )
 
@@ -132,6 +133,9 @@ func (d *dossier) readLarge() error {
 		}
 		if r := got.r; r.version != "" || r.steps > 0 || len(r.species) > 0 || r.set != (settings{}) {
 			d.xml, d.doc = r, got.v
+			if r.closed && r.damaged {
+				d.warn(warnDamaged, "vasprun.xml is damaged in places, and was read as far as it goes", "")
+			}
 		}
 	}
 	if d.files.outcar == "" {

@@ -40,7 +40,7 @@ type record struct {
 	kinetic  *float64
 
 	closed   bool // the file has its proper end
-	damaged  bool
+	damaged  bool // its tags do not fit each other
 	accuracy bool // "reached required accuracy"
 	stopped  string
 	stopFile string // "" is file

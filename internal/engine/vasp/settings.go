@@ -9,11 +9,11 @@ import (
 // settings are the tags of INCAR that a verdict needs, from the output that
 // repeats them or from INCAR itself. A nil pointer is what nobody said.
 type settings struct {
-	nelm, nsw, ibrion, ispin, isif, icharg *int
-	ediff, ediffg                          *float64
-	nelect                                 *float64
-	algo                                   string
-	noncollinear, dfpt                     bool
+	nelm, nsw, ibrion, ispin, icharg *int
+	ediff, ediffg                    *float64
+	nelect                           *float64
+	algo                             string
+	noncollinear, dfpt               bool
 }
 
 // take reads one tag; the first value of a tag counts, since later sections of
@@ -29,8 +29,6 @@ func (s *settings) take(name string, value []byte) {
 		s.dfpt = s.dfpt || s.ibrion != nil && (*s.ibrion == 7 || *s.ibrion == 8)
 	case "ISPIN":
 		takeInt(&s.ispin, value)
-	case "ISIF":
-		takeInt(&s.isif, value)
 	case "ICHARG":
 		takeInt(&s.icharg, value)
 	case "EDIFF":
@@ -52,7 +50,7 @@ func (s *settings) take(name string, value []byte) {
 
 // fill takes what is not known from another source.
 func (s *settings) fill(o settings) {
-	for _, p := range [][2]**int{{&s.nelm, &o.nelm}, {&s.nsw, &o.nsw}, {&s.ibrion, &o.ibrion}, {&s.ispin, &o.ispin}, {&s.isif, &o.isif}, {&s.icharg, &o.icharg}} {
+	for _, p := range [][2]**int{{&s.nelm, &o.nelm}, {&s.nsw, &o.nsw}, {&s.ibrion, &o.ibrion}, {&s.ispin, &o.ispin}, {&s.icharg, &o.icharg}} {
 		if *p[0] == nil {
 			*p[0] = *p[1]
 		}

@@ -113,7 +113,7 @@ func readVasprun(name string, src io.Reader) (*record, *vasprun, error) {
 		}
 	}
 	v.r.set.fill(v.incar)
-	v.r.damaged = v.r.damaged || m.damaged || !v.r.closed
+	v.r.damaged = v.r.damaged || m.damaged
 	if v.step != nil {
 		v.r.partial = v.step.scf
 	}
