@@ -182,9 +182,11 @@ func (d *dossier) byEnd(s *engine.Summary) (engine.Outcome, *job.Failure) {
 // byLines judges OSZICAR or standard output alone. They do not say how the
 // program ended, but what they say of convergence holds.
 func (d *dossier) byLines(s *engine.Summary) (engine.Outcome, *job.Failure) {
+	warned := len(d.warnings)
 	if o, f := d.byElectrons(s); o != "" {
 		return o, f
 	}
+	d.warnings = d.warnings[:warned] // they come again when their turn does
 	s.ConvergedElec = nil
 	if e := d.main.energies.free; e > 0 {
 		return engine.RecoverableError, failure(engine.RecoverableError, "positive_energy", fmt.Sprintf("the total energy is positive, %.6g eV, and the end of the run is not here", e),
@@ -199,9 +201,6 @@ func (d *dossier) byLines(s *engine.Summary) (engine.Outcome, *job.Failure) {
 	}
 	if unfinished {
 		return engine.Killed, failure(engine.Killed, "output_incomplete", "the output ends before the run's own end, or the files that tell of it are not here", "name vasprun.xml or OUTCAR too", job.Evidence{File: d.main.file, Text: plural(d.main.steps, "ionic step") + " complete"})
-	}
-	if d.set.ediff != nil {
-		s.ConvergedElec = new(true)
 	}
 	d.warn(warnNoEnd, "the files here do not say how the program ended", "name vasprun.xml or OUTCAR too")
 	return "", nil
@@ -235,6 +234,9 @@ func (d *dossier) byElectrons(s *engine.Summary) (engine.Outcome, *job.Failure) 
 		}
 		text := fmt.Sprintf("%s of at most %d, last change of the energy %.2g eV, EDIFF %.2g eV", plural(n, "electronic step"), d.set.maxElectronic(), change, d.set.energyTolerance())
 		return d.withExit(engine.SCFNotConverged, failure(engine.SCFNotConverged, "scf_not_converged", "the electrons did not converge: "+text, "raise NELM, set ALGO = Normal or All, or lower AMIX", job.Evidence{File: r.file, Text: text}))
+	}
+	if d.xml == nil && d.out == nil && d.set.ediff == nil {
+		s.ConvergedElec = nil // by a threshold that is only supposed
 	}
 	if r.missed > 0 {
 		d.warn(warnMissed, fmt.Sprintf("in %s before the last the electrons did not converge", plural(r.missed, "ionic step")), "raise NELM")

@@ -106,3 +106,15 @@ func TestAJobWithoutOutputOfVASPIsNoSuccess(t *testing.T) {
 		t.Errorf("%s %+v", res.Outcome, res.Failure)
 	}
 }
+
+func TestStepsWithoutTheirThresholdProveNothing(t *testing.T) {
+	t.Parallel()
+	files := fstest.MapFS{"OSZICAR": {Data: []byte("DAV:   1    -0.1E+02    0.1E+01   -0.2E+03  2056   0.5E+02\nDAV:   2    -0.1E+02    0.1E-07   -0.2E-08  2056   0.5E-02\n   1 F= -.10E+02 E0= -.10E+02  d E =0.0E+00\n")}}
+	if res := parseFiles(t, files, nil); res.Outcome != engine.SuccessWithWarning || res.Verdict != job.NotApplicable || len(res.Warnings) != 1 {
+		t.Errorf("%s, %s, %+v", res.Outcome, res.Verdict, res.Warnings)
+	}
+	files["INCAR"] = &fstest.MapFile{Data: []byte("EDIFF = 1E-6\n")}
+	if res := parseFiles(t, files, nil); res.Outcome != engine.SuccessWithWarning || res.Verdict != job.Converged {
+		t.Errorf("%s, %s", res.Outcome, res.Verdict)
+	}
+}
