@@ -41,14 +41,14 @@ job, store                                          < store/group
 job, auth, store                                    < store/column
 job, auth, store, store/column, store/group         < store/sqlite, store/postgres
 NONE                                                < store/postgres/pgtest, celery/redistest, faultproxy, simulation
-job, crystal, engine                                < engine/qe, engine/lammps
+job, crystal, engine                                < engine/qe, engine/lammps, engine/vasp
 job, store                                          < queue
 job, crystal, store, queue, celery/outcome          < bridge
 NONE                                                < celery/wire
 job, store, queue, celery/wire, celery/outcome      < celery
 job, engine, executor, artifact                     < worker
 job, auth, crystal, engine, artifact, store, queue, celery/outcome < api
-job, auth, crystal, engine, engine/qe, engine/lammps, executor, artifact, store, store/sqlite, store/postgres, queue, worker, api, celery, celery/wire, bridge, early < cmd/nanoos
+job, auth, crystal, engine, engine/qe, engine/lammps, engine/vasp, executor, artifact, store, store/sqlite, store/postgres, queue, worker, api, celery, celery/wire, bridge, early < cmd/nanoos
 `
 
 // libraries names the only packages of ours that may import a module.

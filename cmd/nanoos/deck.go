@@ -32,6 +32,9 @@ func readInput(engines []engine.Engine, name, engineName string, stdin io.Reader
 			return nil, usage("for example --set ecutwfc=40", "--set %s is not KEY=VALUE", change)
 		}
 	}
+	if incar := filepath.Join(name, "INCAR"); isRegular(incar) {
+		name = incar
+	}
 	text, dir, err := openInput(name, stdin)
 	if err != nil {
 		return nil, err
@@ -56,8 +59,24 @@ func readInput(engines []engine.Engine, name, engineName string, stdin io.Reader
 	}
 	d := &draft{name: shown, text: string(text)}
 	d.request.Engine = deck.Name()
-	d.uploads = append([]upload{{name: base, text: text, size: int64(len(text))}}, namedBy(text, dir, base)...)
+	d.uploads = append([]upload{{name: base, text: text, size: int64(len(text))}}, beside(deck, text, dir, base)...)
 	return []*draft{d}, nil
+}
+
+// beside finds the files that belong to a deck. VASP knows its own by their
+// names and not from INCAR. Its POTCAR is licensed, and stays where it is.
+func beside(e engine.Engine, deck []byte, dir, self string) []upload {
+	if e.Name() == "vasp" {
+		deck = slices.Concat(deck, []byte("\nPOSCAR KPOINTS\n"))
+	}
+	return slices.DeleteFunc(namedBy(deck, dir, self), func(u upload) bool {
+		return e.Name() == "vasp" && strings.HasPrefix(path.Base(u.name), "POTCAR")
+	})
+}
+
+func isRegular(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.Mode().IsRegular()
 }
 
 func openInput(name string, stdin io.Reader) (text []byte, dir string, err error) {

@@ -127,6 +127,7 @@ func checkEngines(infos []api.EngineInfo) []finding {
 var libraryHints = map[string]string{
 	"qe":     "sudo apt-get install quantum-espresso-data, or set ESPRESSO_PSEUDO to your pseudopotentials",
 	"lammps": "sudo apt-get install lammps-data, or set LAMMPS_POTENTIALS to your potentials",
+	"vasp":   "set VASP_PP_PATH to your licensed potentials, as in Si/POTCAR",
 }
 
 func checkLibrary(e api.EngineInfo) finding {

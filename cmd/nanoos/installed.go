@@ -11,12 +11,13 @@ import (
 	"github.com/nano-os/nanoos/internal/engine"
 	"github.com/nano-os/nanoos/internal/engine/lammps"
 	"github.com/nano-os/nanoos/internal/engine/qe"
+	"github.com/nano-os/nanoos/internal/engine/vasp"
 	"github.com/nano-os/nanoos/internal/worker"
 )
 
 // engines lists the simulation codes that this binary knows.
 func engines() []engine.Engine {
-	return []engine.Engine{qe.New(), lammps.New(), engine.Mock{}}
+	return []engine.Engine{qe.New(), lammps.New(), vasp.New(), engine.Mock{}}
 }
 
 // machineEngines describes the engines of this machine without a server.
@@ -37,6 +38,7 @@ func machineEngines(ctx context.Context) []api.EngineInfo {
 var installHints = map[string]string{
 	"qe":     "sudo apt-get install quantum-espresso quantum-espresso-data",
 	"lammps": "sudo apt-get install lammps lammps-data",
+	"vasp":   "name your licensed program in programs of the configuration: vasp_std: /path/to/vasp_std",
 }
 
 func describeEngines(ctx context.Context, all []engine.Engine, m *worker.Machine) []api.EngineInfo {

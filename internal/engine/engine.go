@@ -64,6 +64,9 @@ type Plan struct {
 	Files map[string][]byte
 	// Library files to stage, from library name to path in the work directory.
 	Library map[string]string
+	// Joined are files made of library files, which are licensed or large and
+	// are never kept.
+	Joined []Joined
 	// Steps run in order; the first that exits with a status other than 0, or by
 	// a signal, ends the attempt. All append to the same standard output and
 	// error, which Parse sees as StdoutName and StderrName.
@@ -78,6 +81,15 @@ type Plan struct {
 	Keep []string
 	// Warnings are about the input; they do not stop the run.
 	Warnings []Warning
+}
+
+// Joined is a file of the work directory that is library files one after the
+// other.
+type Joined struct {
+	To   string
+	From []string
+	// Version says what they are, for the provenance.
+	Version string
 }
 
 // Step is one command.

@@ -156,6 +156,15 @@ func (r *run) provenance() engine.Provenance {
 		h.Path = name
 		p.Library = append(p.Library, h)
 	}
+	for _, j := range r.plan.Joined {
+		h, err := hashFile(r.proc.Dir(), j.To)
+		if err != nil {
+			p.Notes = append(p.Notes, fmt.Sprintf("no hash of %s: %v", j.To, err))
+			continue
+		}
+		h.Path, h.Version = j.To, j.Version
+		p.Library = append(p.Library, h)
+	}
 	return p
 }
 

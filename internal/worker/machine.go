@@ -52,6 +52,7 @@ var standardLibraries = map[string]struct {
 	dirs     []string
 }{
 	"qe":     {"ESPRESSO_PSEUDO", []string{"/usr/share/espresso/pseudo", "/usr/local/share/espresso/pseudo"}},
+	"vasp":   {"VASP_PP_PATH", nil}, // licensed: in no usual place
 	"lammps": {"LAMMPS_POTENTIALS", []string{"/usr/share/lammps/potentials", "/usr/local/share/lammps/potentials"}},
 }
 

@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 
 	"github.com/nano-os/nanoos/internal/artifact"
+	"github.com/nano-os/nanoos/internal/engine"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -47,6 +49,11 @@ func (r *run) stage(ctx context.Context, dir string) error {
 			return err
 		}
 	}
+	for _, j := range r.plan.Joined {
+		if err := stageJoined(root, inputs.Library, j); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -61,18 +68,50 @@ func (r *run) stageInput(ctx context.Context, root *os.Root, f job.File) error {
 
 func stageLibrary(root *os.Root, library fs.FS, name, to string) error {
 	if library == nil {
-		return &job.Error{Code: job.Unavailable, Message: "no library of pseudopotentials or potentials is known here",
-			Why: name + " is needed", Fix: "see: nanoos doctor"}
+		return noLibrary(name)
 	}
-	in, err := library.Open(name)
+	in, err := openLibrary(library, name)
 	if err != nil {
-		return &job.Error{Code: job.Unavailable, Message: name + " is not in this machine's library", Err: err, Fix: "see: nanoos doctor"}
+		return err
 	}
 	defer in.Close()
 	if err := stageFile(root, to, in); err != nil {
 		return fmt.Errorf("stage %s: %w", name, err)
 	}
 	return nil
+}
+
+// stageJoined writes library files one after the other.
+func stageJoined(root *os.Root, library fs.FS, j engine.Joined) error {
+	if library == nil {
+		return noLibrary(strings.Join(j.From, ", "))
+	}
+	var parts []io.Reader
+	for _, name := range j.From {
+		in, err := openLibrary(library, name)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		parts = append(parts, in)
+	}
+	if err := stageFile(root, j.To, io.MultiReader(parts...)); err != nil {
+		return fmt.Errorf("stage %s: %w", j.To, err)
+	}
+	return nil
+}
+
+func noLibrary(name string) error {
+	return &job.Error{Code: job.Unavailable, Message: "no library of pseudopotentials or potentials is known here",
+		Why: name + " is needed", Fix: "see: nanoos doctor"}
+}
+
+func openLibrary(library fs.FS, name string) (fs.File, error) {
+	in, err := library.Open(name)
+	if err != nil {
+		return nil, &job.Error{Code: job.Unavailable, Message: name + " is not in this machine's library", Err: err, Fix: "see: nanoos doctor"}
+	}
+	return in, nil
 }
 
 func stageFile(root *os.Root, name string, r io.Reader) error {
