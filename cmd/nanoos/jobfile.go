@@ -155,6 +155,10 @@ func (r *jobReader) files(d *draft, list *value) {
 }
 
 func (r *jobReader) upload(d *draft, at place, name, path string) {
+	if api.Licensed(name) || api.Licensed(filepath.ToSlash(path)) {
+		r.fault(at, fmt.Sprintf("file %s is licensed, and is not sent", path), "", "leave it out: the worker takes it from its own library, VASP_PP_PATH")
+		return
+	}
 	info, err := os.Stat(r.path(path))
 	if err == nil && !info.Mode().IsRegular() {
 		err = errors.New("it is not a regular file")

@@ -94,6 +94,7 @@ func TestEveryProblemOfABadJobIsReportedAtOnce(t *testing.T) {
 		{"a structure that is not one", `{"engine": "mock", "structure": {"species": ["Si", "Xx"], "positions": [[0,0,0]]}}`, []string{"structure"}},
 		{"no engine and no deck", `{"files": [{"name": "a.txt", "text": "hello"}]}`, []string{"engine"}},
 		{"a file that was never uploaded", `{"engine": "mock", "files": [{"name": "a", "sha256": "` + strings.Repeat("0", 64) + `"}]}`, []string{"files[0].sha256"}},
+		{"a licensed potential", `{"engine": "mock", "files": [{"name": "run/POTCAR", "text": "x"}]}`, []string{"files[0]"}},
 		{"names that lead outside", `{"engine": "mock", "files": [{"name": "../a", "text": "x"}, {"name": "/etc/passwd", "text": "y"}]}`, []string{"files[0].name", "files[1].name"}},
 	}
 	for _, c := range cases {

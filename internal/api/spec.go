@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/nano-os/nanoos/internal/crystal"
@@ -75,6 +76,9 @@ func (r *RetryInput) rule() job.Retry {
 // accepts the request.
 func (f FileInput) file(at string) (job.File, []job.Problem) {
 	switch {
+	case Licensed(f.Name):
+		return job.File{}, []job.Problem{{Field: at, Message: path.Base(f.Name) + " is licensed, and is not stored",
+			Fix: "leave it out: the worker takes it from its own library, VASP_PP_PATH"}}
 	case f.Text != "" && f.SHA256 != "":
 		return job.File{}, []job.Problem{{Field: at, Message: "has both a text and a hash", Fix: "give one of text and sha256"}}
 	case f.SHA256 != "" && !isDigest(f.SHA256):
@@ -101,3 +105,7 @@ func formula(structure json.RawMessage) string {
 	}
 	return (&crystal.Structure{Species: s.Species}).Formula()
 }
+
+// Licensed reports whether a file is one of VASP's potentials: their licence lets
+// nobody pass them on, so they are neither sent nor stored.
+func Licensed(name string) bool { return strings.HasPrefix(strings.ToUpper(path.Base(name)), "POTCAR") }
