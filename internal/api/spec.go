@@ -76,9 +76,6 @@ func (r *RetryInput) rule() job.Retry {
 // accepts the request.
 func (f FileInput) file(at string) (job.File, []job.Problem) {
 	switch {
-	case Licensed(f.Name):
-		return job.File{}, []job.Problem{{Field: at, Message: path.Base(f.Name) + " is licensed, and is not stored",
-			Fix: "leave it out: the worker takes it from its own library, VASP_PP_PATH"}}
 	case f.Text != "" && f.SHA256 != "":
 		return job.File{}, []job.Problem{{Field: at, Message: "has both a text and a hash", Fix: "give one of text and sha256"}}
 	case f.SHA256 != "" && !isDigest(f.SHA256):
@@ -104,6 +101,17 @@ func formula(structure json.RawMessage) string {
 		return ""
 	}
 	return (&crystal.Structure{Species: s.Species}).Formula()
+}
+
+// licensedFiles refuses what may not be stored.
+func (r JobRequest) licensedFiles() (problems []job.Problem) {
+	for i, f := range r.Files {
+		if Licensed(f.Name) {
+			problems = append(problems, job.Problem{Field: fmt.Sprintf("files[%d]", i), Message: path.Base(f.Name) + " is licensed, and is not stored",
+				Fix: "leave it out: the worker takes it from its own library, VASP_PP_PATH"})
+		}
+	}
+	return problems
 }
 
 // Licensed reports whether a file is one of VASP's potentials: their licence lets

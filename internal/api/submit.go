@@ -109,6 +109,9 @@ func (s *Server) candidate(ctx context.Context, raw []byte, key string) (candida
 	if problems := decodeStrict(raw, "", &r); len(problems) > 0 {
 		return candidate{}, job.InvalidInput("the job was not submitted", problems)
 	}
+	if problems := r.licensedFiles(); len(problems) > 0 {
+		return candidate{}, job.InvalidInput("the job was not submitted", problems)
+	}
 	spec, warnings, problems := r.spec()
 	if key != "" {
 		if spec.Key != "" && spec.Key != key {
