@@ -290,7 +290,7 @@ var shortBounds = bounds{connect: 500 * time.Millisecond, answer: time.Second, r
 	resolve: 1500 * time.Millisecond, turn: 3 * time.Second, reader: time.Second, work: 20 * time.Millisecond}
 
 func TestF22_AFrozenPostgresEndsEveryCallInTime(t *testing.T) {
-	t.Parallel()
+	// Not parallel: it counts the goroutines of the process.
 	cluster := pgtest.Start(t, pgtest.Options{})
 	s, err := Open(t.Context(), cluster.CreateDB(t), Options{AllowUnsafeServer: true, bounds: shortBounds})
 	if err != nil {
