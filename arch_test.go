@@ -30,7 +30,7 @@ const module = "github.com/nano-os/nanoos/"
 // importRules is the architecture: "a, b < c" means that c may import a and b
 // of our packages, and nothing else. Tests may import more.
 const importRules = `
-NONE                                                < job, crystal, engine/mock
+NONE                                                < job, crystal, engine/mock, dsn
 job                                                 < artifact, executor, auth, celery/outcome
 job, auth                                           < store
 job, crystal, engine/mock                           < engine
@@ -39,11 +39,15 @@ executor                                            < cmd/nanoos-supervise
 job, auth, store                                    < store/storetest
 job, store                                          < store/group
 job, auth, store                                    < store/column
-job, auth, store, store/column, store/group         < store/sqlite, store/postgres
+job, auth, store, store/column, store/group         < store/sqlite
+job, auth, store, store/column, store/group, dsn    < store/postgres
 NONE                                                < store/postgres/pgtest, celery/redistest, faultproxy, simulation
-job, crystal, engine                                < engine/qe, engine/lammps, engine/vasp
+engine                                              < engine/printed
+engine                                              < engine/printed
+job, crystal, engine                                < engine/lammps
+job, crystal, engine, engine/printed                < engine/qe, engine/vasp
 job, store                                          < queue
-job, crystal, store, queue, celery/outcome          < bridge
+job, crystal, store, queue, celery/outcome, dsn     < bridge
 NONE                                                < celery/wire
 job, store, queue, celery/wire, celery/outcome      < celery
 job, engine, executor, artifact                     < worker

@@ -70,7 +70,7 @@ func beside(e engine.Engine, deck []byte, dir, self string) []upload {
 		deck = slices.Concat(deck, []byte("\nPOSCAR KPOINTS\n"))
 	}
 	return slices.DeleteFunc(namedBy(deck, dir, self), func(u upload) bool {
-		return e.Name() == "vasp" && strings.HasPrefix(path.Base(u.name), "POTCAR")
+		return e.Name() == "vasp" && engine.Licensed(u.name)
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nano-os/nanoos/internal/api"
+	"github.com/nano-os/nanoos/internal/engine"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -155,7 +156,7 @@ func (r *jobReader) files(d *draft, list *value) {
 }
 
 func (r *jobReader) upload(d *draft, at place, name, path string) {
-	if api.Licensed(name) || api.Licensed(filepath.ToSlash(path)) {
+	if engine.Licensed(name) || engine.Licensed(filepath.ToSlash(path)) {
 		r.fault(at, fmt.Sprintf("file %s is licensed, and is not sent", path), "", "leave it out: the worker takes it from its own library, VASP_PP_PATH")
 		return
 	}

@@ -106,14 +106,10 @@ func formula(structure json.RawMessage) string {
 // licensedFiles refuses what may not be stored.
 func (r JobRequest) licensedFiles() (problems []job.Problem) {
 	for i, f := range r.Files {
-		if Licensed(f.Name) {
+		if engine.Licensed(f.Name) {
 			problems = append(problems, job.Problem{Field: fmt.Sprintf("files[%d]", i), Message: path.Base(f.Name) + " is licensed, and is not stored",
 				Fix: "leave it out: the worker takes it from its own library, VASP_PP_PATH"})
 		}
 	}
 	return problems
 }
-
-// Licensed reports whether a file is one of VASP's potentials: their licence lets
-// nobody pass them on, so they are neither sent nor stored.
-func Licensed(name string) bool { return strings.HasPrefix(strings.ToUpper(path.Base(name)), "POTCAR") }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/nano-os/nanoos/internal/dsn"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -68,17 +68,12 @@ type session struct {
 }
 
 func newDatabase(raw string) (*database, error) {
-	u, err := url.Parse(raw)
+	u, err := dsn.Parse(raw)
+	if other, ok := errors.AsType[*dsn.SchemeError](err); ok {
+		return nil, fmt.Errorf("%w: the address of the database has the scheme %q, and a platform's is in PostgreSQL", ErrNoPlatform, other.Scheme)
+	}
 	if err != nil {
-		return nil, badURL("it is not a URL") // the error would quote the password
-	}
-	scheme, driver, _ := strings.Cut(u.Scheme, "+")
-	if scheme != "postgres" && scheme != "postgresql" {
-		return nil, fmt.Errorf("%w: the address of the database has the scheme %q, and a platform's is in PostgreSQL", ErrNoPlatform, scheme)
-	}
-	u.Scheme = scheme
-	if driver != "" {
-		u.RawQuery = fromSQLAlchemy(u.Query()).Encode()
+		return nil, badURL(err.Error())
 	}
 	cfg, err := pgx.ParseConfig(u.String())
 	if err != nil {
@@ -91,25 +86,6 @@ func newDatabase(raw string) (*database, error) {
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	found := make(chan struct{})
 	return &database{cfg: cfg, found: found, see: sync.OnceFunc(func() { close(found) })}, nil
-}
-
-// fromSQLAlchemy turns the arguments that asyncpg understands into ours: ssl is
-// sslmode there, and its settings of caches and timeouts mean nothing here.
-func fromSQLAlchemy(q url.Values) url.Values {
-	if ssl := q.Get("ssl"); ssl != "" && !q.Has("sslmode") {
-		switch strings.ToLower(ssl) {
-		case "true", "1", "on":
-			ssl = "require"
-		case "false", "0", "off":
-			ssl = "disable"
-		}
-		q.Set("sslmode", ssl)
-	}
-	for _, name := range []string{"ssl", "timeout", "command_timeout", "async_fallback", "prepared_statement_cache_size",
-		"prepared_statement_name_func", "statement_cache_size", "max_cached_statement_lifetime", "max_cacheable_statement_size"} {
-		q.Del(name)
-	}
-	return q
 }
 
 func badURL(why string) error {

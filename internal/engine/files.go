@@ -251,3 +251,7 @@ func Head(files fs.FS, name string, n int64) []byte {
 	}
 	return b.Bytes()
 }
+
+// Licensed reports whether a file is one of VASP's potentials: their licence lets
+// nobody pass them on, so they are neither sent nor stored.
+func Licensed(name string) bool { return strings.HasPrefix(strings.ToUpper(path.Base(name)), "POTCAR") }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 )
 
 // maxBandNumbers bounds the energies kept for a plot.
@@ -139,7 +140,7 @@ func (x *xmlRun) gap(fermi []float64) (gap float64, direct, known bool) {
 			bottom, bottomAt = c.low[filled], c.lowAt[filled]
 		}
 	}
-	if !finite(top) || !finite(bottom) || b.partial && x.occupations != "fixed" {
+	if !printed.Finite(top) || !printed.Finite(bottom) || b.partial && x.occupations != "fixed" {
 		return 0, false, false
 	}
 	return max(0, (bottom-top)*crystal.HartreeEV), topAt == bottomAt, true

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -263,7 +264,7 @@ func (d *dossier) byNumbers(s *engine.Summary) (engine.Outcome, *job.Failure) {
 		name  string
 		value *float64
 	}{{"energy", s.EnergyEV}, {"largest force", s.MaxForceEVPerA}, {"pressure", s.PressureGPa}, {"Fermi energy", s.FermiEnergyEV}} {
-		if n.value != nil && !finite(*n.value) {
+		if n.value != nil && !printed.Finite(*n.value) {
 			return engine.Unstable, failure(engine.Unstable, "not_finite", "the "+n.name+" is not a number", "check the structure for atoms that are too close", "")
 		}
 	}

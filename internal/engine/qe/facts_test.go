@@ -10,6 +10,7 @@ import (
 	"testing/fstest"
 
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -343,12 +344,12 @@ func TestNamedFilesAndDirectoriesAreRead(t *testing.T) {
 
 func TestLongRunsKeepSmallTables(t *testing.T) {
 	t.Parallel()
-	table := newTable(engine.Column{Name: "x"})
+	table := printed.NewTable(engine.Column{Name: "x"})
 	for i := range 100_000 {
-		table.add(float64(i))
+		table.Add(float64(i))
 	}
-	v := table.columns[0].Values
-	if len(v) > maxRows || len(v) < maxRows/3 || v[len(v)-1] != 99_999 || !slices.IsSorted(v) {
+	v := table.Column(0)
+	if len(v) > printed.MaxRows || len(v) < printed.MaxRows/3 || v[len(v)-1] != 99_999 || !slices.IsSorted(v) {
 		t.Errorf("%d rows up to %v", len(v), v[len(v)-1])
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -135,7 +136,7 @@ func normalised(s string) string {
 	for i := range len(s) {
 		c := s[i]
 		switch {
-		case isDigit(c):
+		case printed.IsDigit(c):
 			c = '#'
 		case c == '\t':
 			c = ' '

@@ -2,7 +2,6 @@ package qe
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -231,17 +231,17 @@ func readStderr(files fs.FS, names []string) (*diagnosis, job.Evidence) {
 }
 
 func scanStderr(name string, r io.Reader) (*diagnosis, job.Evidence) {
-	lines := newLineReader(r)
+	lines := printed.NewLineReader(r)
 	best, evidence := len(stderrMarks), job.Evidence{}
 	for {
-		line, _, err := lines.next()
+		line, _, err := lines.Next()
 		if err != nil {
 			break
 		}
 		lower := bytes.ToLower(line)
 		for i := range best {
 			if bytes.Contains(lower, []byte(stderrMarks[i].mark)) {
-				best, evidence = i, job.Evidence{File: name, Line: lines.n, Text: clip(bytes.TrimSpace(line))}
+				best, evidence = i, job.Evidence{File: name, Line: lines.Line(), Text: clip(bytes.TrimSpace(line))}
 				break
 			}
 		}
@@ -260,9 +260,9 @@ func readCrash(files fs.FS) *errorBlock {
 	}
 	defer f.Close()
 	var found *errorBlock
-	lines := newLineReader(f)
+	lines := printed.NewLineReader(f)
 	for {
-		line, _, err := lines.next()
+		line, _, err := lines.Next()
 		if err != nil {
 			return found
 		}
@@ -270,29 +270,12 @@ func readCrash(files fs.FS) *errorBlock {
 		if name, ok := bytes.CutPrefix(text, []byte("from ")); ok && bytes.Contains(name, []byte(": error #")) {
 			routine, _, _ := bytes.Cut(name, []byte(":"))
 			found = &errorBlock{routine: string(bytes.TrimSpace(routine))}
-			if line, _, err = lines.next(); err != nil {
+			if line, _, err = lines.Next(); err != nil {
 				return found
 			}
 			text = bytes.TrimSpace(line)
 			found.message = clip(text)
-			found.evidence = job.Evidence{File: crashFile, Line: lines.n, Text: found.message}
+			found.evidence = job.Evidence{File: crashFile, Line: lines.Line(), Text: found.message}
 		}
 	}
-}
-
-// readAll reads a file that must be small.
-func readAll(files fs.FS, name string, most int64) ([]byte, error) {
-	f, err := files.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > most {
-		return nil, errors.New("the file is too large")
-	}
-	return b, nil
 }

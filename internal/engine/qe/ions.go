@@ -8,6 +8,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -30,7 +31,7 @@ func (t *textRun) readIons(line []byte) bool {
 			return true
 		}
 	case 'T':
-		if v, ok := after(line, "Total force ="); ok {
+		if v, ok := printed.After(line, "Total force ="); ok {
 			t.totalForce = &v
 			return true
 		}
@@ -59,7 +60,7 @@ func (t *textRun) readIons(line []byte) bool {
 		return t.readDynamics(line)
 	case 'a':
 		if bytes.HasPrefix(line, []byte("absolute magnetization    =")) {
-			t.magAbs = norm(numbers(line[len("absolute magnetization    ="):], nil))
+			t.magAbs = norm(printed.Numbers(line[len("absolute magnetization    ="):], nil))
 			return true
 		}
 	}
@@ -95,8 +96,8 @@ func (t *textRun) readDynamics(line []byte) bool {
 		t.relaxed = true
 	case bytes.HasPrefix(line, []byte("Entering Dynamics;")):
 		t.md = !t.relax
-		t.mdStep, _ = count(line, "it =")
-		t.mdTime, _ = after(line, "time =")
+		t.mdStep, _ = printed.Count(line, "it =")
+		t.mdTime, _ = printed.After(line, "time =")
 	case bytes.HasPrefix(line, []byte("Damped Dynamics: convergence achieved")):
 		t.relaxed = true
 	case bytes.HasPrefix(line, []byte("Damped Dynamics Calculation")):
@@ -104,20 +105,20 @@ func (t *textRun) readDynamics(line []byte) bool {
 	case bytes.Contains(line, []byte("Damped Cell Dynamics Minimization")), bytes.HasPrefix(line, []byte("Beeman Damped")):
 		t.relax, t.variable = true, true
 	case bytes.HasPrefix(line, []byte("Entering Dynamics:")):
-		t.mdStep, _ = count(line, "iteration =")
+		t.mdStep, _ = printed.Count(line, "iteration =")
 	case bytes.HasPrefix(line, []byte("time      =")):
-		t.mdTime, _ = after(line, "=")
+		t.mdTime, _ = printed.After(line, "=")
 	case bytes.HasPrefix(line, []byte("kinetic energy (Ekin) =")):
-		v, _ := after(line, "=")
+		v, _ := printed.After(line, "=")
 		t.ekin = &v
 	case bytes.HasPrefix(line, []byte("Ekin =")):
-		ekin, _ := after(line, "=")
-		temperature, _ := after(line, "T =")
-		etotal, _ := after(line, "Etot =")
+		ekin, _ := printed.After(line, "=")
+		temperature, _ := printed.After(line, "T =")
+		etotal, _ := printed.After(line, "Etot =")
 		t.ekin, t.temperature, t.etotal = &ekin, &temperature, &etotal
 		t.addMD()
 	case bytes.HasPrefix(line, []byte("Ekin + Etot (const)")):
-		v, _ := after(line, "=")
+		v, _ := printed.After(line, "=")
 		t.etotal = &v
 		t.addMD()
 	default:
@@ -127,7 +128,7 @@ func (t *textRun) readDynamics(line []byte) bool {
 }
 
 func (t *textRun) addMD() {
-	t.mdTable.add(float64(t.mdStep), t.mdTime, orNaN(t.temperature),
+	t.mdTable.Add(float64(t.mdStep), t.mdTime, orNaN(t.temperature),
 		orNaN(t.energy)*crystal.RydbergEV, orNaN(t.ekin)*crystal.RydbergEV, orNaN(t.etotal)*crystal.RydbergEV,
 		orNaN(t.pressure)*crystal.KbarGPa)
 }
@@ -145,7 +146,7 @@ func (t *textRun) forceBlock() func([]byte) bool {
 			return false
 		}
 		seen = true
-		if f, ok := vector(rest); ok && len(t.forces) < maxAtoms {
+		if f, ok := printed.Vector(rest); ok && len(t.forces) < maxAtoms {
 			t.forces = append(t.forces, f)
 		}
 		return true
@@ -206,7 +207,7 @@ func (t *textRun) cellBlock(head []byte) func([]byte) bool {
 	case bytes.Contains(head, []byte("bohr")):
 		unit = crystal.BohrA
 	default:
-		if v, ok := after(head, "alat="); ok {
+		if v, ok := printed.After(head, "alat="); ok {
 			unit = v * crystal.BohrA
 		} else {
 			unit = t.alat * crystal.BohrA
@@ -215,7 +216,7 @@ func (t *textRun) cellBlock(head []byte) func([]byte) bool {
 	var m crystal.Matrix
 	row := 0
 	return func(line []byte) bool {
-		v, ok := vector(line)
+		v, ok := printed.Vector(line)
 		if !ok {
 			return false
 		}
@@ -244,7 +245,7 @@ func (t *textRun) positionsBlock(head []byte) func([]byte) bool {
 	t.frozen = t.frozen[:0]
 	return func(line []byte) bool {
 		label, rest, ok := bytes.Cut(line, []byte(" "))
-		v, isVector := vector(rest)
+		v, isVector := printed.Vector(rest)
 		if ok && isVector && len(label) <= maxLabel && len(a.labels) < maxAtoms {
 			t.frozen = append(t.frozen, fixedFlags(rest))
 			a.labels = append(a.labels, string(label))
@@ -266,7 +267,7 @@ func (t *textRun) positionsBlock(head []byte) func([]byte) bool {
 // there when it may not move in every direction.
 func fixedFlags(b []byte) (fixed [3]bool) {
 	var buf [8]float64
-	if v := numbers(b, buf[:0]); len(v) == 6 {
+	if v := printed.Numbers(b, buf[:0]); len(v) == 6 {
 		for k, flag := range v[3:] {
 			fixed[k] = flag == 0
 		}
@@ -377,9 +378,9 @@ func clip(line []byte) string {
 func wallTime(b []byte) (float64, bool) {
 	total, ok := 0.0, false
 	for {
-		v, rest, isNumber := number(b)
+		v, rest, isNumber := printed.Number(b)
 		rest = bytes.TrimLeft(rest, " ")
-		if !isNumber || len(rest) == 0 || !finite(v) {
+		if !isNumber || len(rest) == 0 || !printed.Finite(v) {
 			return total, ok
 		}
 		unit, known := map[byte]float64{'s': 1, 'm': 60, 'h': 3600, 'd': 86400}[rest[0]]

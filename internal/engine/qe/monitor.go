@@ -7,6 +7,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -42,7 +43,7 @@ func (m *monitor) Write(b []byte) (int, error) {
 	for len(b) > 0 {
 		line, rest, whole := bytes.Cut(b, []byte{'\n'})
 		b = rest
-		if !m.skip && len(m.rest)+len(line) <= maxLine {
+		if !m.skip && len(m.rest)+len(line) <= printed.MaxLine {
 			m.rest = append(m.rest, line...)
 		} else {
 			m.skip, m.rest = true, m.rest[:0]
@@ -64,7 +65,7 @@ func (m *monitor) Progress() job.Progress { return m.p }
 func (m *monitor) read(line []byte) {
 	if m.forces {
 		if _, rest, ok := bytes.Cut(line, []byte("force =")); ok && bytes.HasPrefix(line, []byte("atom")) {
-			if f, ok := vector(rest); ok {
+			if f, ok := printed.Vector(rest); ok {
 				m.maxForce = max(m.maxForce, length(f)*crystal.RyPerBohrEVPerA)
 			}
 			return
@@ -82,10 +83,10 @@ func (m *monitor) read(line []byte) {
 	m.readHeader(line)
 	switch {
 	case bytes.HasPrefix(line, []byte("iteration #")):
-		m.iteration, _ = count(line, "iteration #")
+		m.iteration, _ = printed.Count(line, "iteration #")
 		m.report(m.stage(), "accuracy_Ry", positive(m.accuracy))
 	case bytes.HasPrefix(line, []byte("estimated scf accuracy")):
-		if v, ok := after(line, "<"); ok && v > 0 && finite(v) {
+		if v, ok := printed.After(line, "<"); ok && v > 0 && printed.Finite(v) {
 			m.accuracy = v
 			if m.first == 0 {
 				m.first = v
@@ -96,20 +97,20 @@ func (m *monitor) read(line []byte) {
 		m.forces, m.maxForce = true, 0
 	case bytes.HasPrefix(line, []byte("Total force =")) && (m.relax || m.md):
 		// Fixed atoms are in the forces, and not in their total.
-		if total, ok := after(line, "="); ok {
+		if total, ok := printed.After(line, "="); ok {
 			m.maxForce = min(m.maxForce, total*crystal.RyPerBohrEVPerA)
 		}
 		m.report(m.stage(), "max_force_eV_per_A", new(m.maxForce))
 	case bytes.HasPrefix(line, []byte("number of scf cycles")):
 		m.relax = true
-		m.ionic, _ = count(line, "=")
+		m.ionic, _ = printed.Count(line, "=")
 	case bytes.HasPrefix(line, []byte("Entering Dynamics")):
 		m.md = true
-		m.ionic, _ = count(line, "iteration =")
+		m.ionic, _ = printed.Count(line, "iteration =")
 	case bytes.HasPrefix(line, []byte("Self-consistent Calculation")):
 		m.iteration, m.first, m.accuracy = 0, 0, 0
 	case bytes.HasPrefix(line, []byte("Computing kpt #:")):
-		m.k, _ = count(line, "#:")
+		m.k, _ = printed.Count(line, "#:")
 		m.report(fmt.Sprintf("bands, k-point %d of %d", m.k, m.nk), "", nil)
 	case bytes.HasPrefix(line, []byte("JOB DONE")):
 		m.ionic, m.accuracy, m.k = m.nstep, m.convThr, m.nk
@@ -119,16 +120,16 @@ func (m *monitor) read(line []byte) {
 }
 
 func (m *monitor) readHeader(line []byte) {
-	if v, ok := after(line, "scf convergence threshold ="); ok {
+	if v, ok := printed.After(line, "scf convergence threshold ="); ok {
 		m.convThr = v
 	}
-	if v, ok := after(line, "force convergence thresh. ="); ok {
+	if v, ok := printed.After(line, "force convergence thresh. ="); ok {
 		m.relax, m.md = v > 0, v == 0
 	}
-	if n, ok := count(line, "nstep                     ="); ok && n > 0 {
+	if n, ok := printed.Count(line, "nstep                     ="); ok && n > 0 {
 		m.nstep = n
 	}
-	if n, ok := count(line, "number of k points="); ok {
+	if n, ok := printed.Count(line, "number of k points="); ok {
 		m.nk = n
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/nano-os/nanoos/internal/job"
+
+	"github.com/nano-os/nanoos/internal/engine/printed"
 )
 
 // maxProblems bounds what is reported of one deck: a deck that is wrong in one
@@ -140,8 +142,8 @@ func (d *deck) float(list, name string) (v float64, at *variable, ok bool) {
 	if at == nil || len(at.values) == 0 {
 		return 0, at, false
 	}
-	v, rest, ok := number([]byte(at.values[0]))
-	return v, at, ok && len(rest) == 0 && finite(v)
+	v, rest, ok := printed.Number([]byte(at.values[0]))
+	return v, at, ok && len(rest) == 0 && printed.Finite(v)
 }
 
 // isTrue reports whether a logical variable is set: Fortran looks at the first
@@ -244,7 +246,7 @@ func isCard(line string) bool {
 
 func (s *scanner) identifier() string {
 	start := s.pos
-	for !s.end() && (isLetter(s.peek()) || isDigit(s.peek()) || s.peek() == '_') {
+	for !s.end() && (isLetter(s.peek()) || printed.IsDigit(s.peek()) || s.peek() == '_') {
 		s.pos++
 	}
 	return s.text[start:s.pos]

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -210,13 +211,13 @@ func (t *textRun) agrees(x *xmlRun) bool {
 	if t.agreesNow(x) {
 		return true
 	}
-	n := x.ionicTable.len()
+	n := x.ionicTable.Len()
 	if n == 0 {
 		return false
 	}
-	last := x.ionicTable.columns[1].Values[n-1] / crystal.RydbergEV
-	printed := t.ionicTable.columns[1].Values
-	return slices.ContainsFunc(printed[max(0, len(printed)-10):], func(e float64) bool { return math.Abs(e/crystal.RydbergEV-last) < energyTolerance })
+	last := x.ionicTable.Column(1)[n-1] / crystal.RydbergEV
+	said := t.ionicTable.Column(1)
+	return slices.ContainsFunc(said[max(0, len(said)-10):], func(e float64) bool { return math.Abs(e/crystal.RydbergEV-last) < energyTolerance })
 }
 
 // agreesNow reports whether the XML has the last energy of the text.
@@ -337,7 +338,7 @@ func (d *dossier) deck() *deck {
 		if path.Base(name) != path.Base(d.main.input) {
 			continue
 		}
-		if text, err := readAll(d.run.Files, name, maxDeckSize); err == nil {
+		if text, err := printed.ReadAll(d.run.Files, name, maxDeckSize); err == nil {
 			return readDeck(name, text)
 		}
 	}
@@ -444,7 +445,7 @@ func (a *atoms) structure(t *textRun) *crystal.Structure {
 		return nil
 	}
 	det := a.lattice.Det()
-	if !finite(det) || det == 0 {
+	if !printed.Finite(det) || det == 0 {
 		return nil
 	}
 	s := &crystal.Structure{Lattice: a.lattice, Positions: slices.Clone(a.positions)}
@@ -462,7 +463,7 @@ func (a *atoms) structure(t *textRun) *crystal.Structure {
 		}
 		labelled = labelled || element != label
 		s.Species = append(s.Species, element)
-		if !finite(length(a.positions[i])) {
+		if !printed.Finite(length(a.positions[i])) {
 			return nil
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -22,7 +23,7 @@ func planDeck(spec job.Spec, p params, problems []job.Problem, in engine.Inputs)
 	if problem != nil {
 		return nil, refusal(append(problems, *problem))
 	}
-	text, err := readAll(in.Files, name, maxDeckSize)
+	text, err := printed.ReadAll(in.Files, name, maxDeckSize)
 	if err != nil {
 		return nil, refusal(append(problems, job.Problem{File: name, Message: "cannot be read", Why: err.Error()}))
 	}
@@ -257,7 +258,7 @@ func (r *rawDeck) addSpecies(ps *pseudos, row row) {
 	}
 	label := row.fields[0]
 	k := kind{label: label, element: elementOf(label), file: row.fields[2]}
-	if _, _, ok := number([]byte(row.fields[1])); !ok {
+	if _, _, ok := printed.Number([]byte(row.fields[1])); !ok {
 		r.deck.problem(row.line, fmt.Sprintf("the mass of %s is not a number", label), row.fields[1], "")
 	}
 	if k.element == "" {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/nano-os/nanoos/internal/crystal"
+
+	"github.com/nano-os/nanoos/internal/engine/printed"
 )
 
 // readCell returns the cell, nil when it is not known.
@@ -56,7 +58,7 @@ func (r *rawDeck) readCell() *crystal.Matrix {
 	for i := range m {
 		m[i] = scale(m[i], unit)
 	}
-	if det := m.Det(); !finite(det) || det == 0 {
+	if det := m.Det(); !printed.Finite(det) || det == 0 {
 		d.problem(c.line, "the cell has no volume", "", "correct the vectors: they lie in a plane")
 		return nil
 	}
@@ -76,7 +78,7 @@ func (r *rawDeck) celldm(ibrav int) (out [6]float64, given bool) {
 		}
 		for i, text := range v.values {
 			if n := first - 1 + i; 0 <= n && n < 6 {
-				out[n], _, _ = number([]byte(text))
+				out[n], _, _ = printed.Number([]byte(text))
 				given = true
 			}
 		}
@@ -187,13 +189,13 @@ func expressions(fields []string) (v crystal.Vector, ok bool) {
 	}
 	for i := range v {
 		over, under, isFraction := strings.Cut(fields[i], "/")
-		x, rest, ok := number([]byte(over))
-		if !ok || len(rest) > 0 || !finite(x) {
+		x, rest, ok := printed.Number([]byte(over))
+		if !ok || len(rest) > 0 || !printed.Finite(x) {
 			return v, false
 		}
 		if isFraction {
-			y, rest, ok := number([]byte(under))
-			if !ok || len(rest) > 0 || !finite(x/y) {
+			y, rest, ok := printed.Number([]byte(under))
+			if !ok || len(rest) > 0 || !printed.Finite(x/y) {
 				return v, false
 			}
 			x /= y

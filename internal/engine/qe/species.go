@@ -9,6 +9,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -174,7 +175,7 @@ func (ps *pseudos) stage(file, element string, at job.Problem) *upf {
 	case own == target:
 		from = ps.in.Files
 	case own != "":
-		text, err := readAll(ps.in.Files, own, maxDeckSize)
+		text, err := printed.ReadAll(ps.in.Files, own, maxDeckSize)
 		if err != nil {
 			return refuse("the pseudopotential "+file+" cannot be read", err.Error(), "give the file again")
 		}

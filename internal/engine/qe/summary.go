@@ -5,6 +5,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 )
 
 // summarise fills the result's numbers: from the XML file where it is this
@@ -103,7 +104,7 @@ func (x *xmlRun) summarise(s *engine.Summary) {
 // more than it rounds. Then the text is right: some versions write the forces
 // of damped dynamics mixed, and the stress of vc-md times the volume.
 func contradicts(text, xml *float64, rounding float64) bool {
-	return text != nil && finite(*text) && math.Abs(*text-*xml) > rounding*(1+math.Abs(*text)/100)
+	return text != nil && printed.Finite(*text) && math.Abs(*text-*xml) > rounding*(1+math.Abs(*text)/100)
 }
 
 func (d *dossier) summariseCell(s *engine.Summary) {
@@ -195,7 +196,7 @@ func (d *dossier) fermi() []float64 {
 
 func (d *dossier) summariseMD(s *engine.Summary) {
 	t := d.main
-	if t == nil || d.kind() != "md" && d.kind() != "vc-md" || t.mdTable.len() == 0 {
+	if t == nil || d.kind() != "md" && d.kind() != "vc-md" || t.mdTable.Len() == 0 {
 		return
 	}
 	s.NSteps = new(int64(t.mdStep))
@@ -203,9 +204,9 @@ func (d *dossier) summariseMD(s *engine.Summary) {
 	s.PotentialEnergyEV = s.EnergyEV
 	s.KineticEnergyEV = times(t.ekin, crystal.RydbergEV)
 	s.TotalEnergyEV = times(t.etotal, crystal.RydbergEV)
-	rows := t.mdTable.len()
-	s.TemperatureMeanK = mean(t.mdTable.columns[2].Values[rows/2:])
-	s.PressureMeanGPa = mean(t.mdTable.columns[6].Values[rows/2:])
+	rows := t.mdTable.Len()
+	s.TemperatureMeanK = mean(t.mdTable.Column(2)[rows/2:])
+	s.PressureMeanGPa = mean(t.mdTable.Column(6)[rows/2:])
 }
 
 func mean(v []float64) *float64 {
@@ -213,7 +214,7 @@ func mean(v []float64) *float64 {
 	for _, f := range v {
 		sum += f
 	}
-	if m := sum / float64(len(v)); finite(m) {
+	if m := sum / float64(len(v)); printed.Finite(m) {
 		return &m
 	}
 	return nil
@@ -232,7 +233,7 @@ func voigt(v []float64, unit float64) *engine.Voigt {
 	var out engine.Voigt
 	for i, at := range [6]int{0, 4, 8, 5, 2, 1} {
 		out[i] = -v[at] * unit
-		if !finite(out[i]) {
+		if !printed.Finite(out[i]) {
 			return nil
 		}
 	}
@@ -245,7 +246,7 @@ func dropNotFinite(s *engine.Summary) {
 		&s.VolumeA3, &s.EnergyEV, &s.EnergyPerAtomEV, &s.FreeEnergyEV, &s.FermiEnergyEV, &s.BandGapEV, &s.MaxForceEVPerA, &s.PressureGPa,
 		&s.TotalMagMuB, &s.AbsoluteMagMuB, &s.NElectrons, &s.TemperatureK, &s.PotentialEnergyEV, &s.KineticEnergyEV, &s.TotalEnergyEV, &s.WallTimeS,
 	} {
-		if *v != nil && !finite(**v) {
+		if *v != nil && !printed.Finite(**v) {
 			*v = nil
 		}
 	}
@@ -258,18 +259,18 @@ func (d *dossier) series(res *engine.Result) {
 		}
 	}
 	if t := d.scf; t != nil {
-		add(t.scfTable.series("scf", "SCF accuracy", "iteration"))
+		add(t.scfTable.Series("scf", "SCF accuracy", "iteration"))
 	}
 	switch kind := d.kind(); kind {
 	case "relax", "vc-relax":
 		if d.main != nil {
-			add(d.main.ionicTable.series("ionic", "Relaxation", "step"))
+			add(d.main.ionicTable.Series("ionic", "Relaxation", "step"))
 		} else {
-			add(d.mainXML.ionicTable.series("ionic", "Relaxation", "step"))
+			add(d.mainXML.ionicTable.Series("ionic", "Relaxation", "step"))
 		}
 	case "md", "vc-md":
 		if d.main != nil {
-			add(d.main.mdTable.series("md", "Dynamics", "step"))
+			add(d.main.mdTable.Series("md", "Dynamics", "step"))
 		}
 	}
 	if d.mainXML != nil {

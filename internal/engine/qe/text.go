@@ -9,6 +9,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -73,7 +74,7 @@ type textRun struct {
 	errors   []errorBlock
 	oddities map[string]int // warnings counted by code
 
-	scfTable, ionicTable, mdTable *table
+	scfTable, ionicTable, mdTable *printed.Table
 	block                         func(line []byte) bool // takes lines until it returns false
 }
 
@@ -96,9 +97,9 @@ func newTextRun(file string) *textRun {
 		file:       file,
 		species:    map[string]string{},
 		oddities:   map[string]int{},
-		scfTable:   newTable(engine.Column{Name: "iteration"}, engine.Column{Name: "cycle"}, engine.Column{Name: "energy", Unit: "eV"}, engine.Column{Name: "accuracy", Unit: "Ry"}),
-		ionicTable: newTable(engine.Column{Name: "step"}, engine.Column{Name: "energy", Unit: "eV"}, engine.Column{Name: "max_force", Unit: "eV/Å"}, engine.Column{Name: "total_force", Unit: "eV/Å"}, engine.Column{Name: "pressure", Unit: "GPa"}, engine.Column{Name: "volume", Unit: "Å³"}),
-		mdTable:    newTable(engine.Column{Name: "step"}, engine.Column{Name: "time", Unit: "ps"}, engine.Column{Name: "temperature", Unit: "K"}, engine.Column{Name: "potential_energy", Unit: "eV"}, engine.Column{Name: "kinetic_energy", Unit: "eV"}, engine.Column{Name: "total_energy", Unit: "eV"}, engine.Column{Name: "pressure", Unit: "GPa"}),
+		scfTable:   printed.NewTable(engine.Column{Name: "iteration"}, engine.Column{Name: "cycle"}, engine.Column{Name: "energy", Unit: "eV"}, engine.Column{Name: "accuracy", Unit: "Ry"}),
+		ionicTable: printed.NewTable(engine.Column{Name: "step"}, engine.Column{Name: "energy", Unit: "eV"}, engine.Column{Name: "max_force", Unit: "eV/Å"}, engine.Column{Name: "total_force", Unit: "eV/Å"}, engine.Column{Name: "pressure", Unit: "GPa"}, engine.Column{Name: "volume", Unit: "Å³"}),
+		mdTable:    printed.NewTable(engine.Column{Name: "step"}, engine.Column{Name: "time", Unit: "ps"}, engine.Column{Name: "temperature", Unit: "K"}, engine.Column{Name: "potential_energy", Unit: "eV"}, engine.Column{Name: "kinetic_energy", Unit: "eV"}, engine.Column{Name: "total_energy", Unit: "eV"}, engine.Column{Name: "pressure", Unit: "GPa"}),
 	}
 }
 
@@ -107,9 +108,9 @@ func newTextRun(file string) *textRun {
 func readText(file string, r io.Reader) ([]*textRun, error) {
 	var runs []*textRun
 	cur := newTextRun(file)
-	lines := newLineReader(r)
+	lines := printed.NewLineReader(r)
 	for {
-		line, whole, err := lines.next()
+		line, whole, err := lines.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -123,10 +124,10 @@ func readText(file string, r io.Reader) ([]*textRun, error) {
 		if program, version, started, ok := banner(text); ok {
 			runs = appendRun(runs, cur)
 			cur = newTextRun(file)
-			cur.line, cur.program, cur.version, cur.started = lines.n, program, version, started
+			cur.line, cur.program, cur.version, cur.started = lines.Line(), program, version, started
 			continue
 		}
-		cur.read(text, lines.n)
+		cur.read(text, lines.Line())
 	}
 	return appendRun(runs, cur), nil
 }
@@ -263,7 +264,7 @@ func (t *textRun) readSize(line []byte) bool {
 		{"number of Kohn-Sham states=", &t.nbnd}, {"nstep                     =", &t.nstep},
 	} {
 		if bytes.HasPrefix(line, []byte(s.mark)) {
-			*s.to, _ = count(line, s.mark)
+			*s.to, _ = printed.Count(line, s.mark)
 			return true
 		}
 	}
@@ -278,12 +279,12 @@ func (t *textRun) readSize(line []byte) bool {
 		{"unit-cell volume          =", &t.volume, bohr3}, {"new unit-cell volume =", &t.volume, bohr3},
 	} {
 		if rest, found := bytes.CutPrefix(line, []byte(s.mark)); found {
-			v, _, _ := number(rest)
+			v, _, _ := printed.Number(rest)
 			*s.to = v * s.unit
 			return true
 		}
 	}
-	if v, ok := after(line, "force convergence thresh. ="); ok && v > 0 {
+	if v, ok := printed.After(line, "force convergence thresh. ="); ok && v > 0 {
 		t.relax = true
 		return true
 	}
@@ -298,7 +299,7 @@ func (t *textRun) siteBlock() func([]byte) bool {
 		name, coordinates, ok := bytes.Cut(line, []byte("tau("))
 		if fields := bytes.Fields(name); ok && len(fields) == 2 && len(fields[1]) <= maxLabel && len(a.labels) < maxAtoms {
 			_, coordinates, _ = bytes.Cut(coordinates, []byte("= ("))
-			if v, ok := vector(coordinates); ok {
+			if v, ok := printed.Vector(coordinates); ok {
 				a.labels = append(a.labels, string(fields[1]))
 				a.positions = append(a.positions, scale(v, t.alat*crystal.BohrA))
 				return true
@@ -328,7 +329,7 @@ func (t *textRun) axesBlock() func([]byte) bool {
 	row := 0
 	return func(line []byte) bool {
 		_, rest, ok := bytes.Cut(line, []byte("= ("))
-		v, isVector := vector(rest)
+		v, isVector := printed.Vector(rest)
 		if !ok || !isVector {
 			return false
 		}
@@ -380,7 +381,7 @@ func (t *textRun) readSCF(line []byte) bool {
 	case 't':
 		return t.readTotals(line)
 	case '!':
-		if v, ok := after(line, "total energy              ="); ok {
+		if v, ok := printed.After(line, "total energy              ="); ok {
 			t.closeCycle()
 			t.energy, t.running = &v, &v
 			t.forces, t.totalForce, t.pressure, t.stress = t.forces[:0], nil, nil, nil
@@ -390,15 +391,15 @@ func (t *textRun) readSCF(line []byte) bool {
 			return true
 		}
 	case 'e':
-		if v, ok := after(line, "estimated scf accuracy    <"); ok {
+		if v, ok := printed.After(line, "estimated scf accuracy    <"); ok {
 			t.accuracy = &v
 			if t.running != nil && t.inCycle > 0 {
-				t.scfTable.add(float64(t.iterations), float64(t.cycles+1), *t.running*crystal.RydbergEV, v)
+				t.scfTable.Add(float64(t.iterations), float64(t.cycles+1), *t.running*crystal.RydbergEV, v)
 			}
 			return true
 		}
 	case 's':
-		if v, ok := after(line, "smearing contrib. (-TS)   ="); ok {
+		if v, ok := printed.After(line, "smearing contrib. (-TS)   ="); ok {
 			t.minusTS = &v
 			return true
 		}
@@ -440,31 +441,31 @@ func (t *textRun) readStage(line []byte) bool {
 
 // readTotals reads the lines that begin with "total" and "the Fermi energy".
 func (t *textRun) readTotals(line []byte) bool {
-	if v, ok := after(line, "total energy              ="); ok {
+	if v, ok := printed.After(line, "total energy              ="); ok {
 		t.running = &v
 		return true
 	}
 	if bytes.HasPrefix(line, []byte("total magnetization       =")) {
-		t.magTotal = norm(numbers(line[len("total magnetization       ="):], nil))
+		t.magTotal = norm(printed.Numbers(line[len("total magnetization       ="):], nil))
 		return true
 	}
 	if bytes.HasPrefix(line, []byte("total   stress")) {
-		if v, ok := after(line, "P="); ok {
+		if v, ok := printed.After(line, "P="); ok {
 			t.pressure = &v
 		}
 		t.stress = nil
 		t.block = t.stressBlock()
 		return true
 	}
-	if v, ok := after(line, "the Fermi energy is"); ok {
+	if v, ok := printed.After(line, "the Fermi energy is"); ok {
 		t.fermi = []float64{v}
 		return true
 	}
 	if bytes.HasPrefix(line, []byte("the spin up/dw Fermi energies are")) {
-		t.fermi = numbers(line[len("the spin up/dw Fermi energies are"):], nil)
+		t.fermi = printed.Numbers(line[len("the spin up/dw Fermi energies are"):], nil)
 		return true
 	}
-	if v, ok := after(line, "temperature           ="); ok {
+	if v, ok := printed.After(line, "temperature           ="); ok {
 		t.temperature = &v
 		return true
 	}
@@ -473,12 +474,12 @@ func (t *textRun) readTotals(line []byte) bool {
 
 func (t *textRun) readLevels(line []byte) bool {
 	if rest, ok := bytes.CutPrefix(line, []byte("highest occupied, lowest unoccupied level (ev):")); ok {
-		if v := numbers(rest, nil); len(v) == 2 {
+		if v := printed.Numbers(rest, nil); len(v) == 2 {
 			t.homo, t.lumo = &v[0], &v[1]
 		}
 		return true
 	}
-	if v, ok := after(line, "highest occupied level (ev):"); ok {
+	if v, ok := printed.After(line, "highest occupied level (ev):"); ok {
 		t.homo, t.lumo = &v, nil
 		return true
 	}
@@ -489,7 +490,7 @@ func (t *textRun) readLevels(line []byte) bool {
 func (t *textRun) stressBlock() func([]byte) bool {
 	rows := 0
 	return func(line []byte) bool {
-		v := numbers(line, nil)
+		v := printed.Numbers(line, nil)
 		if len(v) != 6 {
 			return false
 		}
@@ -519,7 +520,7 @@ func (t *textRun) closeCycle() {
 		return
 	}
 	t.cycleOpen = false
-	t.ionicTable.add(float64(t.cycles), *t.energy*crystal.RydbergEV,
+	t.ionicTable.Add(float64(t.cycles), *t.energy*crystal.RydbergEV,
 		orNaN(t.maxForce())*crystal.RyPerBohrEVPerA, orNaN(t.totalForce)*crystal.RyPerBohrEVPerA,
 		orNaN(t.pressure)*crystal.KbarGPa, orNaN(positive(t.cycleVolume)))
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 )
 
 // upf is the header of a pseudopotential file. The header is trusted, not the
@@ -56,7 +57,7 @@ func readUPF(files fs.FS, name string) (*upf, error) {
 	} else {
 		u.readLines(body)
 	}
-	if u.element = elementOf(u.element); u.element == "" || !(u.valence > 0) || !finite(u.valence) {
+	if u.element = elementOf(u.element); u.element == "" || !(u.valence > 0) || !printed.Finite(u.valence) {
 		return nil, fmt.Errorf("%s has no element or no valence in its header", name)
 	}
 	return u, nil
@@ -93,7 +94,7 @@ func (u *upf) readAttributes(text []byte) {
 	}
 	for _, a := range start.Attr {
 		value := strings.TrimSpace(a.Value)
-		v, _, _ := number([]byte(value))
+		v, _, _ := printed.Number([]byte(value))
 		switch a.Name.Local {
 		case "element":
 			u.element = value
@@ -130,9 +131,9 @@ func (u *upf) readLines(body []byte) {
 		case strings.HasSuffix(text, "Exchange-Correlation functional"):
 			u.functional = functional(strings.TrimSuffix(text, "Exchange-Correlation functional"))
 		case strings.HasSuffix(text, "Z valence"):
-			u.valence, _, _ = number([]byte(text))
+			u.valence, _, _ = printed.Number([]byte(text))
 		case strings.Contains(text, "Suggested cutoff"):
-			if v := numbers([]byte(text), nil); len(v) == 2 {
+			if v := printed.Numbers([]byte(text), nil); len(v) == 2 {
 				u.wavefunctions, u.density = v[0], v[1]
 			}
 		case slices.Contains([]string{"NC", "US", "PAW", "SL"}, fields[0]):

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 )
 
 // xmlRun is what data-file-schema.xml says. All of it is in Hartree atomic
@@ -26,7 +27,7 @@ type xmlRun struct {
 	steps          int
 	stepIterations int
 	firstAtoms     *atoms
-	ionicTable     *table
+	ionicTable     *printed.Table
 
 	scfFlag, optFlag   *bool
 	scfIterations      *int
@@ -59,7 +60,7 @@ type stepRow struct{ energy, maxForce, pressure *float64 }
 // readXML reads one file. A file that ends too early keeps what was complete;
 // the error is for one that cannot be read at all.
 func readXML(file string, r io.Reader) (*xmlRun, error) {
-	x := &xmlRun{file: file, ionicTable: newTable(
+	x := &xmlRun{file: file, ionicTable: printed.NewTable(
 		engine.Column{Name: "step"}, engine.Column{Name: "energy", Unit: "eV"}, engine.Column{Name: "max_force", Unit: "eV/Å"},
 		engine.Column{Name: "pressure", Unit: "GPa"}, engine.Column{Name: "volume", Unit: "Å³"})}
 	p := newPullReader(r)
@@ -108,7 +109,7 @@ func (x *xmlRun) open(p *pullReader) {
 	case strings.HasSuffix(path, "/atomic_structure"):
 		x.current = &atoms{lattice: &crystal.Matrix{}}
 		if path == "/output/atomic_structure" {
-			x.alat, _, _ = number([]byte(p.attr("alat")))
+			x.alat, _, _ = printed.Number([]byte(p.attr("alat")))
 		}
 	case x.current != nil && strings.HasSuffix(path, "/atom") && len(x.current.labels) < maxAtoms:
 		if label := p.attr("name"); len(label) <= maxLabel {
@@ -151,7 +152,7 @@ func (x *xmlRun) closeInput(name string, text []byte) {
 		x.convThr = real(text)
 	case "cell_control/pressure":
 		// In kbar: the one number of the file that is as the user gave it.
-		x.targetPressure, _, _ = number(text)
+		x.targetPressure, _, _ = printed.Number(text)
 	case "basis/gamma_only":
 		x.gamma = string(text) == "true"
 	}
@@ -189,7 +190,7 @@ func (x *xmlRun) addStep() {
 	if x.atoms != nil {
 		volume = math.Abs(x.atoms.lattice.Det())
 	}
-	x.ionicTable.add(float64(x.steps), orNaN(x.stepRow.energy)*crystal.HartreeEV, orNaN(x.stepRow.maxForce)*crystal.HaPerBohrEVPerA,
+	x.ionicTable.Add(float64(x.steps), orNaN(x.stepRow.energy)*crystal.HartreeEV, orNaN(x.stepRow.maxForce)*crystal.HaPerBohrEVPerA,
 		orNaN(x.stepRow.pressure)*crystal.HaPerBohr3GPa, orNaN(positive(volume)))
 }
 
@@ -217,7 +218,7 @@ func (x *xmlRun) closeOutput(name string, text []byte) {
 			x.magTotal = real(text)
 		}
 	case "magnetization/total_vec":
-		x.magTotal = norm(numbers(text, nil))
+		x.magTotal = norm(printed.Numbers(text, nil))
 	case "magnetization/absolute":
 		x.magAbs = real(text)
 	case "total_energy/etot":
@@ -254,11 +255,11 @@ func (x *xmlRun) closeBands(name string, text []byte) {
 	case "fermi_energy":
 		x.fermi = real(text)
 	case "two_fermi_energies":
-		x.twoFermi = numbers(text, nil)
+		x.twoFermi = printed.Numbers(text, nil)
 	case "occupations_kind":
 		x.occupations = string(text)
 	case "ks_energies/k_point":
-		if v, ok := vector(text); ok && x.bands != nil {
+		if v, ok := printed.Vector(text); ok && x.bands != nil {
 			x.bands.k = v
 		}
 	case "ks_energies/occupations":
@@ -288,11 +289,11 @@ func (x *xmlRun) closeAtoms(name string, text []byte) *atoms {
 		}
 		return a
 	case "/cell/a1", "/cell/a2", "/cell/a3":
-		if v, ok := vector(text); ok {
+		if v, ok := printed.Vector(text); ok {
 			a.lattice[rest[len(rest)-1]-'1'] = scale(v, crystal.BohrA)
 		}
 	default:
-		if v, ok := vector(text); ok && strings.HasSuffix(rest, "/atom") && len(a.positions) < maxAtoms {
+		if v, ok := printed.Vector(text); ok && strings.HasSuffix(rest, "/atom") && len(a.positions) < maxAtoms {
 			a.positions = append(a.positions, scale(v, crystal.BohrA))
 		}
 	}
@@ -309,7 +310,7 @@ func (x *xmlRun) readNumbers(text []byte) []float64 {
 func numbersBroken(b []byte, dst []float64) []float64 {
 	for len(b) > 0 {
 		b = bytes.TrimLeft(b, " \t\r\n")
-		v, rest, ok := number(b)
+		v, rest, ok := printed.Number(b)
 		if !ok {
 			return dst
 		}
@@ -319,7 +320,7 @@ func numbersBroken(b []byte, dst []float64) []float64 {
 }
 
 func real(text []byte) *float64 {
-	v, _, ok := number(text)
+	v, _, ok := printed.Number(text)
 	if !ok {
 		return nil
 	}

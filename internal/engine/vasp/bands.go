@@ -6,6 +6,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 )
 
 // maxBandNumbers bounds the energies kept for a plot, and maxDOSRows the
@@ -65,7 +66,7 @@ func (b *bands) beginK() {
 // add takes one state. It counts as filled above half of one electron of its
 // spin: a threshold near 0 turns insulators with smearing into metals.
 func (b *bands) add(energy, occupation float64) {
-	if b.k < 0 || b.band >= maxBands || !finite(energy) || !finite(occupation) {
+	if b.k < 0 || b.band >= maxBands || !printed.Finite(energy) || !printed.Finite(occupation) {
 		return
 	}
 	e := &b.spins[b.spin]
@@ -129,7 +130,7 @@ func (b *bands) gap() (gap float64, direct, known bool) {
 			bottom, bottomAt = e.bottom, e.bottomAt
 		}
 	}
-	if !finite(top) || !finite(bottom) || b.partial {
+	if !printed.Finite(top) || !printed.Finite(bottom) || b.partial {
 		return 0, false, false
 	}
 	if bottom <= top {

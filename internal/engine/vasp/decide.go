@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -105,9 +106,9 @@ func (d *dossier) byNumbers(*engine.Summary) (engine.Outcome, *job.Failure) {
 	}
 	name := ""
 	switch {
-	case r.energies.known && !finite(r.energies.free):
+	case r.energies.known && !printed.Finite(r.energies.free):
 		name = "energy"
-	case r.anyForce != nil && !finite(*r.anyForce):
+	case r.anyForce != nil && !printed.Finite(*r.anyForce):
 		name = "largest force"
 	}
 	if name == "" {

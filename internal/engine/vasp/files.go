@@ -2,7 +2,6 @@ package vasp
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -95,7 +94,7 @@ func (f *runFiles) add(files fs.FS, name string) {
 // POTCAR is licensed, and never opened.
 func notText(name string) bool {
 	base := path.Base(name)
-	if strings.HasPrefix(base, "POTCAR") {
+	if engine.Licensed(name) {
 		return true
 	}
 	if slices.Contains([]string{".json", ".h5", ".yaml", ".gz", ".bz2", ".zip", ".tar", ".cif", ".py"}, strings.ToLower(path.Ext(base))) {
@@ -152,23 +151,6 @@ func open[T any](files fs.FS, name string, read func(string, io.Reader) (T, erro
 	}
 	defer f.Close()
 	return read(name, f)
-}
-
-// readAll reads a file that must be small.
-func readAll(files fs.FS, name string, most int64) ([]byte, error) {
-	f, err := files.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > most {
-		return nil, errors.New("the file is too large")
-	}
-	return b, nil
 }
 
 func evidence(file string, line int, text []byte) job.Evidence {

@@ -8,6 +8,7 @@ import (
 	"testing/fstest"
 
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -36,7 +37,7 @@ func fuzzFile(f *testing.F, name string) {
 		if res.Outcome.Succeeded() != (res.Failure == nil) || !res.Outcome.Succeeded() && res.Verdict == job.Converged {
 			t.Errorf("outcome %s, verdict %s, failure %+v", res.Outcome, res.Verdict, res.Failure)
 		}
-		if e := res.Summary.EnergyEV; e != nil && !finite(*e) {
+		if e := res.Summary.EnergyEV; e != nil && !printed.Finite(*e) {
 			t.Errorf("energy %v", *e)
 		}
 	})
@@ -66,7 +67,7 @@ func FuzzINCAR(f *testing.F) {
 	seeds(f, "converged/INCAR", "real_optlay/INCAR")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, _ := readINCAR(data)
-		if tol := s.energyTolerance(); !(tol >= 0) || !finite(tol) {
+		if tol := s.energyTolerance(); !(tol >= 0) || !printed.Finite(tol) {
 			t.Errorf("EDIFF %v", tol)
 		}
 		New().Deck("INCAR", data)
@@ -83,7 +84,7 @@ func FuzzMonitor(f *testing.F) {
 				t.Fatal(err)
 			}
 			p := m.Progress()
-			if !(p.Fraction >= last && p.Fraction <= 1) || p.Value != nil && !finite(*p.Value) {
+			if !(p.Fraction >= last && p.Fraction <= 1) || p.Value != nil && !printed.Finite(*p.Value) {
 				t.Fatalf("progress %+v", p)
 			}
 			last = p.Fraction

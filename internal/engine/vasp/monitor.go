@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -35,7 +36,7 @@ func (m *monitor) Write(b []byte) (int, error) {
 	for len(b) > 0 {
 		line, rest, whole := bytes.Cut(b, []byte{'\n'})
 		b = rest
-		if !m.skip && len(m.rest)+len(line) <= maxLine {
+		if !m.skip && len(m.rest)+len(line) <= printed.MaxLine {
 			m.rest = append(m.rest, line...)
 		} else {
 			m.skip, m.rest = true, m.rest[:0]
@@ -79,7 +80,7 @@ func (m *monitor) report() {
 }
 
 func (m *monitor) value(quantity string, v float64) {
-	if finite(v) {
+	if printed.Finite(v) {
 		m.p.Quantity, m.p.Value = quantity, &v
 	}
 }
@@ -89,7 +90,7 @@ func (m *monitor) electrons(s scf) float64 {
 	if s.n == 1 || !(m.first > 0) {
 		m.first = change
 	}
-	if !(goal > 0 && change > 0 && m.first > goal) || !finite(change) || !finite(m.first) {
+	if !(goal > 0 && change > 0 && m.first > goal) || !printed.Finite(change) || !printed.Finite(m.first) {
 		return 0
 	}
 	return min(1, max(0, math.Log(change/m.first)/math.Log(goal/m.first)))

@@ -7,6 +7,8 @@ import (
 	"math"
 
 	"github.com/nano-os/nanoos/internal/job"
+
+	"github.com/nano-os/nanoos/internal/engine/printed"
 )
 
 // scanner reads the lines of OSZICAR, which standard output repeats between
@@ -31,7 +33,7 @@ func electronic(line []byte) (row [6]float64, ok bool) {
 		}
 	}
 	var values [8]float64
-	got := numbers(rest, values[:0])
+	got := printed.Numbers(rest, values[:0])
 	if len(got) < 3 {
 		return row, false
 	}
@@ -51,14 +53,14 @@ func electronic(line []byte) (row [6]float64, ok bool) {
 // line takes one line and reports whether it was of one of the two kinds.
 func (s *scanner) line(line []byte) bool {
 	if row, ok := electronic(line); ok {
-		if finite(row[0]) && row[0] <= 1 && s.now.n > 0 {
+		if printed.Finite(row[0]) && row[0] <= 1 && s.now.n > 0 {
 			s.now = newSCF() // the step before was cut by a new start
 		}
 		s.now.add(row[1])
 		s.now.change, s.now.bands = row[2], row[3]
 		s.r.total++
 		s.r.partial = s.now
-		s.r.cycle.add(float64(s.now.n), float64(s.r.steps+1), row[1], row[2], row[3], row[4], row[5])
+		s.r.cycle.Add(float64(s.now.n), float64(s.r.steps+1), row[1], row[2], row[3], row[4], row[5])
 		return true
 	}
 	return s.ionic(line)
@@ -71,15 +73,15 @@ func (s *scanner) ionic(line []byte) bool {
 	if i < 0 || i > 80 || !bytes.Contains(line[i:], []byte("E0=")) {
 		return false
 	}
-	n, rest, ok := number(line)
+	n, rest, ok := printed.Number(line)
 	if !ok || !(n >= 0) || !bytes.Contains(rest[:min(len(rest), 4)], []byte("=")) {
 		return false
 	}
 	r := s.r
 	e := energies{}
 	var good bool
-	e.free, good = after(line, "F=")
-	e.zero, _ = after(line, "E0=")
+	e.free, good = printed.After(line, "F=")
+	e.zero, _ = printed.After(line, "E0=")
 	e.without, e.known = math.NaN(), good
 	if r.steps > 0 {
 		r.previous = r.energies.free
@@ -92,16 +94,16 @@ func (s *scanner) ionic(line []byte) bool {
 	s.now, r.partial = newSCF(), newSCF()
 	r.moment, r.temp, r.kinetic = nil, nil, nil
 	if _, tail, ok := bytes.Cut(line, []byte("mag=")); ok {
-		if m := numbers(tail, nil); len(m) == 3 {
+		if m := printed.Numbers(tail, nil); len(m) == 3 {
 			r.moment = new(norm(m))
 		} else if len(m) > 0 {
 			r.moment = &m[0]
 		}
 	}
-	if t, ok := after(line, "T="); ok {
+	if t, ok := printed.After(line, "T="); ok {
 		r.temp = &t
 	}
-	if k, ok := after(line, "EK="); ok {
+	if k, ok := printed.After(line, "EK="); ok {
 		r.kinetic = &k
 	}
 	r.addIonic()
@@ -112,9 +114,9 @@ func (s *scanner) ionic(line []byte) bool {
 func readOSZICAR(name string, src io.Reader, set settings) (*record, error) {
 	s := newScanner(name)
 	s.r.set = set
-	lines := newLineReader(src)
+	lines := printed.NewLineReader(src)
 	for {
-		line, _, err := lines.next()
+		line, _, err := lines.Next()
 		if err == io.EOF {
 			return s.r, nil
 		}
@@ -148,9 +150,9 @@ type hit struct {
 func readOutput(name string, src io.Reader, set settings, m *messages) (*record, error) {
 	s := newScanner(name)
 	s.r.set = set
-	lines := newLineReader(src)
+	lines := printed.NewLineReader(src)
 	for {
-		line, _, err := lines.next()
+		line, _, err := lines.Next()
 		if err == io.EOF {
 			return s.r, nil
 		}
@@ -159,7 +161,7 @@ func readOutput(name string, src io.Reader, set settings, m *messages) (*record,
 		}
 		text := bytes.TrimLeft(line, " ")
 		if !s.line(text) {
-			m.line(name, lines.n, bytes.TrimSpace(text))
+			m.line(name, lines.Line(), bytes.TrimSpace(text))
 		}
 	}
 }
@@ -168,7 +170,7 @@ func (m *messages) line(name string, n int, line []byte) {
 	if len(line) < 4 {
 		return
 	}
-	if bytes.HasPrefix(line, []byte("vasp.")) && len(line) > 6 && isDigit(line[5]) {
+	if bytes.HasPrefix(line, []byte("vasp.")) && len(line) > 6 && printed.IsDigit(line[5]) {
 		m.banner = true
 		word, _, _ := bytes.Cut(line[5:], []byte{' '})
 		m.version = string(word)

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/nano-os/nanoos/internal/crystal"
+
+	"github.com/nano-os/nanoos/internal/engine/printed"
 )
 
 // outcar reads OUTCAR line by line: a step of the ions is complete with its
@@ -39,16 +41,16 @@ type outcar struct {
 // readOUTCAR reads until the file ends; the error is of the source alone.
 func readOUTCAR(name string, src io.Reader) (*outcar, error) {
 	o := &outcar{r: newRecord(name), now: newSCF()}
-	lines := newLineReader(src)
+	lines := printed.NewLineReader(src)
 	for {
-		line, _, err := lines.next()
+		line, _, err := lines.Next()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", name, err)
 		}
-		o.lineNo = lines.n
+		o.lineNo = lines.Line()
 		o.line(line)
 	}
 	o.flush()
@@ -73,7 +75,7 @@ func (o *outcar) line(line []byte) {
 	switch c := text[0]; {
 	case c == '-':
 		o.rule(text)
-	case isDigit(c):
+	case printed.IsDigit(c):
 	case o.r.steps == 0 && o.now.n == 0:
 		if !o.header(text) {
 			o.body(text)
@@ -88,8 +90,8 @@ func (o *outcar) rule(text []byte) {
 	switch {
 	case bytes.Contains(text, []byte("Iteration")):
 		_, rest, _ := bytes.Cut(text, []byte("Iteration"))
-		n, rest, ok := number(rest)
-		m, _, ok2 := number(bytes.TrimLeft(rest, " ("))
+		n, rest, ok := printed.Number(rest)
+		m, _, ok2 := printed.Number(bytes.TrimLeft(rest, " ("))
 		if ok && ok2 && n >= 0 && m == 1 && o.now.n > 0 {
 			o.now = newSCF()
 		}
@@ -111,7 +113,7 @@ func (o *outcar) body(text []byte) {
 		o.other(text)
 	case 'i':
 		if rest, ok := bytes.CutPrefix(text, []byte("in kB")); ok {
-			if v := numbers(rest, o.row[:0]); len(v) >= 6 {
+			if v := printed.Numbers(rest, o.row[:0]); len(v) >= 6 {
 				// XX YY ZZ XY YZ ZX as a matrix by rows.
 				o.stress = []float64{v[0], v[3], v[5], v[3], v[1], v[4], v[5], v[4], v[2]}
 				if o.pending {
@@ -169,16 +171,16 @@ var alarms = [][]byte{[]byte("VERY BAD NEWS"), []byte("ERROR"), []byte("Error"),
 func (o *outcar) freeEnergy(text []byte) {
 	switch {
 	case bytes.HasPrefix(text, []byte("free  energy   TOTEN")):
-		if v, ok := after(text, "="); ok {
+		if v, ok := printed.After(text, "="); ok {
 			o.opened = true
 			o.r.energies, o.r.previous = energies{free: v, zero: math.NaN(), without: math.NaN(), known: true}, o.r.energies.free
 		}
 	case bytes.HasPrefix(text, []byte("free energy    TOTEN")):
-		if v, ok := after(text, "="); ok {
+		if v, ok := printed.After(text, "="); ok {
 			o.flush()
 			o.now.add(v)
 			o.r.total++
-			o.r.cycle.add(float64(o.now.n), float64(o.r.steps+1), v, o.now.change, math.NaN(), math.NaN(), math.NaN())
+			o.r.cycle.Add(float64(o.now.n), float64(o.r.steps+1), v, o.now.change, math.NaN(), math.NaN(), math.NaN())
 		}
 	}
 }
@@ -186,15 +188,15 @@ func (o *outcar) freeEnergy(text []byte) {
 func (o *outcar) otherEnergies(text []byte) {
 	if bytes.HasPrefix(text, []byte("energy  without entropy")) && o.opened {
 		o.opened = false
-		o.r.energies.without, _ = after(text, "=")
-		if zero, ok := after(text, "energy(sigma->0) ="); ok {
+		o.r.energies.without, _ = printed.After(text, "=")
+		if zero, ok := printed.After(text, "energy(sigma->0) ="); ok {
 			o.r.energies.zero = zero
 		}
 		o.endStep()
 		return
 	}
 	if bytes.HasPrefix(text, []byte("external pressure =")) {
-		if v, ok := after(text, "="); ok {
+		if v, ok := printed.After(text, "="); ok {
 			o.press = &v
 			if o.pending {
 				o.r.pressure = &v
@@ -206,11 +208,11 @@ func (o *outcar) otherEnergies(text []byte) {
 func (o *outcar) other(text []byte) {
 	switch {
 	case bytes.HasPrefix(text, []byte("E-fermi :")):
-		if v, ok := after(text, ":"); ok && finite(v) {
+		if v, ok := printed.After(text, ":"); ok && printed.Finite(v) {
 			o.r.fermi = &v
 		}
 	case bytes.HasPrefix(text, []byte("Elapsed time (sec):")):
-		if v, ok := after(text, ":"); ok && o.timing {
+		if v, ok := printed.After(text, ":"); ok && o.timing {
 			o.r.elapsed = &v
 		}
 	default:
@@ -225,7 +227,7 @@ func (o *outcar) magnetization(text []byte) {
 	if !ok {
 		return
 	}
-	switch m := numbers(rest, o.row[:0]); len(m) {
+	switch m := printed.Numbers(rest, o.row[:0]); len(m) {
 	case 0:
 	case 3:
 		o.r.moment = new(norm(m))
@@ -235,10 +237,10 @@ func (o *outcar) magnetization(text []byte) {
 }
 
 func (o *outcar) kinetic(text []byte) {
-	if v, ok := after(text, "="); ok {
+	if v, ok := printed.After(text, "="); ok {
 		o.r.kinetic = &v
 	}
-	if t, ok := after(text, "(temperature"); ok {
+	if t, ok := printed.After(text, "(temperature"); ok {
 		o.r.temp = &t
 	}
 }
@@ -255,7 +257,7 @@ func (o *outcar) force(line []byte) {
 		}
 		return
 	}
-	v := numbers(text, o.row[:0])
+	v := printed.Numbers(text, o.row[:0])
 	if len(v) != 6 || o.forces >= crystal.MaxSites {
 		o.table = 0
 		return
@@ -266,7 +268,7 @@ func (o *outcar) force(line []byte) {
 }
 
 func (o *outcar) cellRow(line []byte) {
-	v := numbers(line, o.row[:0])
+	v := printed.Numbers(line, o.row[:0])
 	if len(v) < 3 {
 		o.basis = 0
 		return
@@ -348,9 +350,9 @@ func (o *outcar) header(text []byte) bool {
 	case bytes.HasPrefix(text, []byte("ions per type =")):
 		o.ions(text)
 	case bytes.HasPrefix(text, []byte("k-points           NKPTS =")):
-		o.r.nkpoints, _ = count(text, "NKPTS =")
+		o.r.nkpoints, _ = printed.Count(text, "NKPTS =")
 	case bytes.Contains(text, []byte("NIONS =")):
-		o.r.nions, _ = count(text, "NIONS =")
+		o.r.nions, _ = printed.Count(text, "NIONS =")
 	default:
 		return o.tag(text)
 	}
@@ -380,7 +382,7 @@ func (o *outcar) ions(text []byte) {
 	}
 	_, rest, _ := bytes.Cut(text, []byte{'='})
 	o.r.species = o.r.species[:0]
-	for i, n := range numbers(rest, nil) {
+	for i, n := range printed.Numbers(rest, nil) {
 		if i >= len(kinds) || !(n >= 1 && n <= float64(crystal.MaxSites-len(o.r.species))) {
 			o.r.species = nil
 			return

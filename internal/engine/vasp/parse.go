@@ -9,6 +9,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -81,7 +82,7 @@ func (d *dossier) warn(code, message, fix string) {
 // read reads all files of the run and chooses the one that counts.
 func (d *dossier) read() error {
 	if d.files.incar != "" {
-		if data, err := readAll(d.run.Files, d.files.incar, maxInput); err == nil {
+		if data, err := printed.ReadAll(d.run.Files, d.files.incar, maxInput); err == nil {
 			d.set, _ = readINCAR(data)
 		}
 	}
@@ -172,9 +173,9 @@ func near(a, b string) bool {
 		return true
 	}
 	seconds := func(s string) float64 {
-		h, _, _ := number([]byte(s[:2]))
-		m, _, _ := number([]byte(s[2:4]))
-		sec, _, _ := number([]byte(s[4:]))
+		h, _, _ := printed.Number([]byte(s[:2]))
+		m, _, _ := printed.Number([]byte(s[2:4]))
+		sec, _, _ := printed.Number([]byte(s[4:]))
 		return h*3600 + m*60 + sec
 	}
 	return math.Abs(seconds(a)-seconds(b)) <= 60
@@ -297,7 +298,7 @@ func (d *dossier) readStructure(name string) *crystal.Structure {
 	if name == "" {
 		return nil
 	}
-	data, err := readAll(d.run.Files, name, crystal.MaxFileSize)
+	data, err := printed.ReadAll(d.run.Files, name, crystal.MaxFileSize)
 	if err != nil {
 		return nil
 	}
@@ -375,7 +376,7 @@ func (d *dossier) summariseStep(s *engine.Summary) {
 	if r.pressure != nil {
 		s.PressureGPa = new(*r.pressure * crystal.KbarGPa)
 	}
-	if t := r.stress; len(t) == 9 && !slices.ContainsFunc(t, func(v float64) bool { return !finite(v) }) {
+	if t := r.stress; len(t) == 9 && !slices.ContainsFunc(t, func(v float64) bool { return !printed.Finite(v) }) {
 		k := -crystal.KbarGPa
 		s.StressGPa = &engine.Voigt{k * t[0], k * t[4], k * t[8], k * (t[5] + t[7]) / 2, k * (t[2] + t[6]) / 2, k * (t[1] + t[3]) / 2}
 	}
@@ -389,7 +390,7 @@ func dropNotFinite(s *engine.Summary) {
 		&s.VolumeA3, &s.EnergyEV, &s.EnergyPerAtomEV, &s.FreeEnergyEV, &s.FermiEnergyEV, &s.BandGapEV, &s.MaxForceEVPerA, &s.PressureGPa,
 		&s.TotalMagMuB, &s.NElectrons, &s.TemperatureK, &s.PotentialEnergyEV, &s.KineticEnergyEV, &s.TotalEnergyEV, &s.WallTimeS,
 	} {
-		if *v != nil && !finite(**v) {
+		if *v != nil && !printed.Finite(**v) {
 			*v = nil
 		}
 	}
@@ -410,13 +411,13 @@ func (d *dossier) series(res *engine.Result) {
 			break
 		}
 	}
-	add(cycle.series("scf", "Electronic steps", "iteration"))
+	add(cycle.Series("scf", "Electronic steps", "iteration"))
 	if d.set.motion() != still {
 		name, title := "ionic", "Ionic steps"
 		if d.set.motion() == dynamics {
 			name, title = "md", "Dynamics"
 		}
-		add(d.main.ionic.series(name, title, "step"))
+		add(d.main.ionic.Series(name, title, "step"))
 	}
 	add(d.main.dos.series())
 	if d.doc != nil && d.doc.listed && d.final != nil && d.final.Lattice != nil {

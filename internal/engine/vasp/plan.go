@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -31,7 +31,7 @@ func (*VASP) Plan(spec job.Spec, in engine.Inputs) (*engine.Plan, error) {
 		problems = append(problems, job.Problem{Field: "parameters.ranks", Message: fmt.Sprintf("%s do not fit on %s", plural(ranks, "rank"), plural(cores, "core")), Fix: "raise resources.cpus, or leave ranks out"})
 	}
 	for _, f := range spec.Files {
-		if strings.HasPrefix(path.Base(f.Name), potcarName) {
+		if engine.Licensed(f.Name) {
 			problems = append(problems, job.Problem{Field: "files", Message: f.Name + " cannot be part of a job", Why: "potentials are licensed, and are never stored", Fix: "leave it out, and name the potentials of the library in parameters.potentials"})
 		}
 	}
@@ -369,12 +369,12 @@ func planDirectory(spec job.Spec, p params, problems []job.Problem, in engine.In
 		return nil, refusal(append(problems, job.Problem{Field: "files", Message: "the job's files are not here", Fix: "give them with the job"}))
 	}
 	plan := newPlan()
-	text, err := readAll(in.Files, incarName, maxInput)
+	text, err := printed.ReadAll(in.Files, incarName, maxInput)
 	if err != nil {
 		problems = append(problems, job.Problem{File: incarName, Message: "cannot be read", Why: err.Error(), Fix: "give INCAR with the job"})
 	}
 	set, tags := readINCAR(text)
-	poscar, err := readAll(in.Files, poscarName, crystal.MaxFileSize)
+	poscar, err := printed.ReadAll(in.Files, poscarName, crystal.MaxFileSize)
 	if err != nil {
 		return nil, refusal(append(problems, job.Problem{File: poscarName, Message: "cannot be read", Why: err.Error(), Fix: "give POSCAR with the job"}))
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -67,9 +68,9 @@ func readPotential(head []byte) (potential, error) {
 			p.title = clip(title)
 		}
 		if bytes.HasPrefix(text, []byte("ENMAX")) && p.enmax == 0 {
-			p.enmax, _ = after(text, "=")
+			p.enmax, _ = printed.After(text, "=")
 		}
-		if v, ok := after(text, "ZVAL   ="); ok && p.zval == 0 {
+		if v, ok := printed.After(text, "ZVAL   ="); ok && p.zval == 0 {
 			p.zval = v
 		}
 	}

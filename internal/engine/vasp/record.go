@@ -4,6 +4,8 @@ import (
 	"math"
 
 	"github.com/nano-os/nanoos/internal/crystal"
+
+	"github.com/nano-os/nanoos/internal/engine/printed"
 )
 
 // record is one run as one of its files tells it: vasprun.xml, OUTCAR, or the
@@ -48,8 +50,8 @@ type record struct {
 
 	bands *bands
 	dos   *dos
-	ionic *table
-	cycle *table
+	ionic *printed.Table
+	cycle *printed.Table
 }
 
 // energies are those of one ionic step in eV.
@@ -115,11 +117,11 @@ func (r *record) structure(c *cell) *crystal.Structure {
 		return nil
 	}
 	s := &crystal.Structure{Lattice: &c.lattice, Species: r.species, Positions: c.positions}
-	if v := math.Abs(c.lattice.Det()); !(v > 0) || !finite(v) {
+	if v := math.Abs(c.lattice.Det()); !(v > 0) || !printed.Finite(v) {
 		return nil
 	}
 	for _, p := range c.positions {
-		if !finite(p[0]) || !finite(p[1]) || !finite(p[2]) {
+		if !printed.Finite(p[0]) || !printed.Finite(p[1]) || !printed.Finite(p[2]) {
 			return nil
 		}
 	}

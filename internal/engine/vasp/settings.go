@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"math"
 	"strings"
+
+	"github.com/nano-os/nanoos/internal/engine/printed"
 )
 
 // settings are the tags of INCAR that a verdict needs, from the output that
@@ -67,13 +69,13 @@ func (s *settings) fill(o settings) {
 }
 
 func takeInt(to **int, value []byte) {
-	if v, _, ok := number(value); ok && *to == nil && math.Abs(v) <= math.MaxInt32 {
+	if v, _, ok := printed.Number(value); ok && *to == nil && math.Abs(v) <= math.MaxInt32 {
 		*to = new(int(v))
 	}
 }
 
 func takeFloat(to **float64, value []byte) {
-	if v, _, ok := number(value); ok && *to == nil && finite(v) {
+	if v, _, ok := printed.Number(value); ok && *to == nil && printed.Finite(v) {
 		*to = &v
 	}
 }

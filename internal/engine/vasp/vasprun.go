@@ -10,6 +10,7 @@ import (
 
 	"github.com/nano-os/nanoos/internal/crystal"
 	"github.com/nano-os/nanoos/internal/engine"
+	"github.com/nano-os/nanoos/internal/engine/printed"
 )
 
 // maxXMLDepth is far above that of any file of VASP.
@@ -123,10 +124,10 @@ func readVasprun(name string, src io.Reader) (*record, *vasprun, error) {
 func newRecord(file string) *record {
 	return &record{
 		file: file, scf: newSCF(), partial: newSCF(), previous: math.NaN(),
-		ionic: newTable(engine.Column{Name: "step"}, engine.Column{Name: "energy", Unit: "eV"}, engine.Column{Name: "free_energy", Unit: "eV"},
+		ionic: printed.NewTable(engine.Column{Name: "step"}, engine.Column{Name: "energy", Unit: "eV"}, engine.Column{Name: "free_energy", Unit: "eV"},
 			engine.Column{Name: "max_force", Unit: "eV/Å"}, engine.Column{Name: "pressure", Unit: "GPa"}, engine.Column{Name: "volume", Unit: "Å³"},
 			engine.Column{Name: "scf_iterations"}, engine.Column{Name: "magnetization", Unit: "µB"}, engine.Column{Name: "temperature", Unit: "K"}),
-		cycle: newTable(engine.Column{Name: "iteration"}, engine.Column{Name: "ionic_step"}, engine.Column{Name: "energy", Unit: "eV"},
+		cycle: printed.NewTable(engine.Column{Name: "iteration"}, engine.Column{Name: "ionic_step"}, engine.Column{Name: "energy", Unit: "eV"},
 			engine.Column{Name: "energy_change", Unit: "eV"}, engine.Column{Name: "band_change", Unit: "eV"}, engine.Column{Name: "residual"}, engine.Column{Name: "charge_residual"}),
 	}
 }
@@ -304,7 +305,7 @@ func (v *vasprun) enterEigen(name string, tag []byte) section {
 		comment := attribute(tag, `comment="`)
 		switch {
 		case bytes.HasPrefix(comment, []byte("spin")):
-			spin, _ := count(comment, "spin")
+			spin, _ := printed.Count(comment, "spin")
 			v.step.bands.beginSpin(spin - 1)
 		case bytes.HasPrefix(comment, []byte("kpoint")):
 			v.step.bands.beginK()
@@ -366,7 +367,7 @@ func (v *vasprun) leaf(f frame, parent section, text []byte) {
 		}
 	case secKList:
 		v.r.nkpoints++
-		if k, ok := vector(text); ok && len(v.path) < maxBandNumbers {
+		if k, ok := printed.Vector(text); ok && len(v.path) < maxBandNumbers {
 			v.path = append(v.path, k)
 		}
 	case secAtom:
@@ -377,14 +378,14 @@ func (v *vasprun) leaf(f frame, parent section, text []byte) {
 			v.atomCell++
 		}
 	case secBasis:
-		v.row = numbers(text, v.row)
+		v.row = printed.Numbers(text, v.row)
 		if len(v.row) == 9 {
 			v.here.lattice = crystal.Matrix{{v.row[0], v.row[1], v.row[2]}, {v.row[3], v.row[4], v.row[5]}, {v.row[6], v.row[7], v.row[8]}}
 		} else if len(v.row) > 9 {
 			v.row = v.row[:9]
 		}
 	case secPositions:
-		if p, ok := vector(text); ok && len(v.here.positions) < crystal.MaxSites {
+		if p, ok := printed.Vector(text); ok && len(v.here.positions) < crystal.MaxSites {
 			v.here.positions = append(v.here.positions, p)
 		}
 	case secMovable:
@@ -410,16 +411,16 @@ func (v *vasprun) stepLeaf(f frame, parent section, text []byte) {
 			takeFloat(&s.kin, text)
 		}
 	case secForces:
-		if force, ok := vector(text); ok {
+		if force, ok := printed.Vector(text); ok {
 			v.force(force)
 		}
 	case secStress:
 		if len(s.stress) < 9 {
-			s.stress = numbers(text, s.stress)
+			s.stress = printed.Numbers(text, s.stress)
 		}
 	case secEigen:
 		if f.name == "r" {
-			v.row = numbers(text, v.row[:0])
+			v.row = printed.Numbers(text, v.row[:0])
 			if len(v.row) >= 2 {
 				s.bands.add(v.row[0], v.row[1])
 			}
@@ -430,14 +431,14 @@ func (v *vasprun) stepLeaf(f frame, parent section, text []byte) {
 		}
 	case secDOSTotal:
 		if f.name == "r" {
-			v.row = numbers(text, v.row[:0])
+			v.row = printed.Numbers(text, v.row[:0])
 			s.dos.add(v.row)
 		}
 	}
 }
 
 func takeEnergy(e *energies, name string, text []byte) {
-	x, _, ok := number(text)
+	x, _, ok := printed.Number(text)
 	if !ok {
 		x = math.NaN()
 	}
@@ -526,7 +527,7 @@ func (v *vasprun) endSCF() {
 		s.scf.ground = s.scf.n
 		s.scf.atGround = scfPoint{change: s.scf.change, e: s.now, present: true}
 	}
-	v.r.cycle.add(float64(s.scf.n), float64(v.r.steps+1), s.now.free, s.scf.change, math.NaN(), math.NaN(), math.NaN())
+	v.r.cycle.Add(float64(s.scf.n), float64(v.r.steps+1), s.now.free, s.scf.change, math.NaN(), math.NaN(), math.NaN())
 }
 
 // endStep takes a complete ionic step. The energies beside the free energy are
@@ -587,7 +588,7 @@ func (r *record) addIonic() {
 	if r.cell != nil {
 		volume = math.Abs(r.cell.lattice.Det())
 	}
-	r.ionic.add(float64(r.steps), r.energies.zero, r.energies.free, orNaN(r.anyForce), orNaN(r.pressure)*crystal.KbarGPa, volume, float64(r.scf.n), orNaN(r.moment), orNaN(r.temp))
+	r.ionic.Add(float64(r.steps), r.energies.zero, r.energies.free, orNaN(r.anyForce), orNaN(r.pressure)*crystal.KbarGPa, volume, float64(r.scf.n), orNaN(r.moment), orNaN(r.temp))
 }
 
 func orNaN(v *float64) float64 {

@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/nano-os/nanoos/internal/dsn"
 	"github.com/nano-os/nanoos/internal/job"
 )
 
@@ -56,17 +56,9 @@ FROM unnest($1::text[], $2::text[]) AS v(name, value) JOIN pg_settings s ON s.na
 // parseURL reads the address of a database, in PostgreSQL's own form or in
 // SQLAlchemy's.
 func parseURL(raw string) (*pgx.ConnConfig, error) {
-	u, err := url.Parse(raw)
+	u, err := dsn.Parse(raw)
 	if err != nil {
-		return nil, badURL("it is not a URL") // the error would quote the password
-	}
-	scheme, driver, _ := strings.Cut(u.Scheme, "+")
-	if scheme != "postgres" && scheme != "postgresql" {
-		return nil, badURL("its scheme is not postgres or postgresql")
-	}
-	u.Scheme = scheme
-	if driver != "" {
-		u.RawQuery = fromSQLAlchemy(u.Query()).Encode()
+		return nil, badURL(err.Error())
 	}
 	cfg, err := pgx.ParseConfig(u.String())
 	if err != nil {
@@ -75,25 +67,6 @@ func parseURL(raw string) (*pgx.ConnConfig, error) {
 	keepalive := net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3}
 	cfg.DialFunc = (&net.Dialer{KeepAliveConfig: keepalive}).DialContext
 	return cfg, nil
-}
-
-// fromSQLAlchemy turns the arguments that asyncpg understands into ours: ssl is
-// sslmode there, and its settings of caches and timeouts mean nothing here.
-func fromSQLAlchemy(q url.Values) url.Values {
-	if ssl := q.Get("ssl"); ssl != "" && !q.Has("sslmode") {
-		switch strings.ToLower(ssl) {
-		case "true", "1", "on":
-			ssl = "require"
-		case "false", "0", "off":
-			ssl = "disable"
-		}
-		q.Set("sslmode", ssl)
-	}
-	for _, name := range []string{"ssl", "timeout", "command_timeout", "async_fallback", "prepared_statement_cache_size",
-		"prepared_statement_name_func", "statement_cache_size", "max_cached_statement_lifetime", "max_cacheable_statement_size"} {
-		q.Del(name)
-	}
-	return q
 }
 
 func badURL(why string) error {

@@ -1,4 +1,6 @@
-package qe
+// Package printed reads what simulation codes print: lines of any bytes, the
+// numbers of Fortran, and series of any length that stay small.
+package printed
 
 import (
 	"bufio"
@@ -7,23 +9,24 @@ import (
 	"io"
 )
 
-// maxLine bounds a line of text; the rest of a longer one is skipped. It also
+// MaxLine bounds a line of text; the rest of a longer one is skipped. It also
 // swallows a hole of zero bytes where the middle of a log was punched out.
-const maxLine = 64 << 10
+const MaxLine = 64 << 10
 
-// lineReader reads lines without their ends.
-type lineReader struct {
+// LineReader reads lines without their ends.
+type LineReader struct {
 	r *bufio.Reader
 	n int // number of the last line, from 1
 }
 
-func newLineReader(r io.Reader) *lineReader {
-	return &lineReader{r: bufio.NewReaderSize(r, maxLine)}
+// NewLineReader returns a reader of the lines of r.
+func NewLineReader(r io.Reader) *LineReader {
+	return &LineReader{r: bufio.NewReaderSize(r, MaxLine)}
 }
 
-// next returns the next line, valid until the next call, and whether it was
+// Next returns the next line, valid until the next call, and whether it was
 // ended by a newline; the error is io.EOF after the last.
-func (l *lineReader) next() (line []byte, whole bool, err error) {
+func (l *LineReader) Next() (line []byte, whole bool, err error) {
 	line, err = l.r.ReadSlice('\n')
 	switch {
 	case err == nil:
@@ -45,8 +48,11 @@ func (l *lineReader) next() (line []byte, whole bool, err error) {
 	return bytes.TrimLeft(line, "\x00"), whole, nil
 }
 
+// Line is the number of the last line, from 1; 0 before the first.
+func (l *LineReader) Line() int { return l.n }
+
 // skip reads to the end of the line.
-func (l *lineReader) skip() (whole bool, err error) {
+func (l *LineReader) skip() (whole bool, err error) {
 	for {
 		_, err := l.r.ReadSlice('\n')
 		switch {
